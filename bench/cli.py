@@ -1,0 +1,374 @@
+"""The command line. Verbs are thin: they check, call, print, and choose the exit status.
+
+0 ok, 1 our own bug, 2 usage or invalid suite, 3 incomplete, 130/143 interrupted.
+Nothing heavy is imported before a verb needs it; torch never is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from bench.plan import Plan
+    from bench.store import Store
+
+INCOMPLETE = 3
+
+app = typer.Typer(
+    name="offsite-bench",
+    help="Benchmark Offsite-Tuning: emulators, tuning, plug-in, and what they cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="Built-in suite or a YAML file.")]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="The result store.")]
+Profile = Annotated[
+    str | None, typer.Option("--profile", metavar="NAME", help="A profile of the suite.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value, as in train.max_steps=20."),
+]
+Select = Annotated[
+    str | None,
+    typer.Option("-k", metavar="EXPR", help="Only cases whose names match, as in 'lora and s0'."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+DEFAULT_RESULTS = Path("results")
+
+
+class Listed(StrEnum):
+    """What `list` can list."""
+
+    MODELS = "models"
+    COMPRESSIONS = "compressions"
+    TUNINGS = "tunings"
+    TASKS = "tasks"
+    SUITES = "suites"
+
+
+class Table(StrEnum):
+    """Formats of `export`."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+def main() -> None:
+    """Entry point: run a verb, turn expected errors into one line and an exit status."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: list[str]) -> int:
+    """Run one command line; returns the exit status."""
+    import click
+
+    try:
+        status = typer.main.get_command(app)(arguments, standalone_mode=False)
+    except click.exceptions.Abort:
+        return 130
+    except (click.ClickException, typer.Exit) as error:
+        return _click_error(error)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        expected = _exit_status(error)
+        if expected is None:
+            raise
+        if str(error):
+            print(f"offsite-bench: {error}", file=sys.stderr)  # noqa: T201
+        return expected
+    return status if isinstance(status, int) else 0
+
+
+def _click_error(error: Any) -> int:  # noqa: ANN401 - typer may bring its own copy of click
+    if hasattr(error, "show"):
+        error.show()
+    return int(error.exit_code)
+
+
+def _exit_status(error: Exception) -> int | None:
+    """Exit status of an error we raise on purpose; None for our own bugs."""
+    from bench.errors import BenchError
+    from bench.runner import Interrupted
+    from offsite.errors import OffsiteError
+    from reports.errors import ReportError
+
+    if isinstance(error, BenchError | Interrupted):
+        return error.exit_status
+    return 2 if isinstance(error, OffsiteError | ReportError) else None
+
+
+@app.command()
+def run(
+    suite: SuiteName,
+    results: Results = DEFAULT_RESULTS,
+    profile: Profile = None,
+    sets: Sets = None,
+    select: Select = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, start nothing.")] = (
+        False
+    ),
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Plan, run what is missing, write the report."""
+    if dry_run:
+        return plan(suite, results, profile, sets, select, as_json)
+    from bench.executors.local import LocalExecutor
+    from bench.progress import Shown
+    from bench.runner import run_plan, stop_on_signals
+    from bench.store import Store
+
+    planned = _plan(suite, profile, sets, select, online=True)
+    store = Store.create(results)
+    if trust_remote_code:
+        os.environ["OFFSITE_BENCH_TRUST_REMOTE_CODE"] = "1"
+    stop_on_signals()
+    with LocalExecutor() as executor, Shown(len(planned.stages), quiet=as_json) as shown:
+        summary = run_plan(planned, store, executor, on_start=shown.started, on_event=shown.ended)
+    written = _write_report(store, planned, ("html", "markdown", "latex", "csv"), show=not as_json)
+    counts = {status: summary.count(status) for status in ("done", "reused", "failed", "skipped")}
+    if as_json:
+        failures = [
+            {"digest": e.stage.digest, "labels": _labels(e.stage), "reason": e.reason}
+            for e in summary.failures
+        ]
+        _print_json({"stages": counts, "failures": failures, "report": str(written)})
+    else:
+        listed = ", ".join(f"{count} {status}" for status, count in counts.items())
+        print(f"\n{len(planned.cases)} cases, {len(planned.stages)} stages: {listed}")  # noqa: T201
+        print(f"report: {written / 'report.html'}")  # noqa: T201
+    return INCOMPLETE if summary.failures else 0
+
+
+@app.command()
+def plan(
+    suite: SuiteName,
+    results: Results = DEFAULT_RESULTS,
+    profile: Profile = None,
+    sets: Sets = None,
+    select: Select = None,
+    as_json: AsJson = False,
+) -> int:
+    """Show cases and stages, and which of them are there already. Starts nothing."""
+    from bench.showing import plan_lines
+
+    planned = _plan(suite, profile, sets, select, online=False)
+    done = _done(results, planned)
+    if as_json:
+        stages = [
+            {"digest": s.digest, "kind": s.kind, "labels": _labels(s), "done": s.digest in done}
+            for s in planned.stages
+        ]
+        _print_json({"cases": planned.cases, "stages": stages, "pending": planned.pending})
+    else:
+        _print_lines(plan_lines(planned, done))
+    return 0
+
+
+@app.command()
+def status(
+    suite: SuiteName,
+    results: Results = DEFAULT_RESULTS,
+    profile: Profile = None,
+    sets: Sets = None,
+    select: Select = None,
+    as_json: AsJson = False,
+) -> int:
+    """Say which stages are done, which failed and why, and which are still to do."""
+    from bench.showing import status_lines, status_rows
+    from bench.store import Store
+
+    planned = _plan(suite, profile, sets, select, online=False)
+    rows = status_rows(Store.open(results), planned)
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_lines(status_lines(rows))
+    return 0 if all(row["state"] == "done" for row in rows) else INCOMPLETE
+
+
+@app.command()
+def report(
+    suite: SuiteName,
+    results: Results = DEFAULT_RESULTS,
+    profile: Profile = None,
+    sets: Sets = None,
+    select: Select = None,
+    formats: Annotated[
+        str, typer.Option("--format", metavar="LIST", help="html,markdown,latex,csv")
+    ] = "html,markdown,latex,csv",
+    as_json: AsJson = False,
+) -> int:
+    """Write the report again from what is in the store."""
+    from bench.errors import BenchError, NothingToShow
+    from bench.names import unknown
+    from bench.store import Store
+
+    known = ("html", "markdown", "latex", "csv")
+    chosen = tuple(name.strip() for name in formats.split(",") if name.strip())
+    for name in chosen:
+        if name not in known:
+            raise BenchError(unknown("format", name, known))
+    planned = _plan(suite, profile, sets, select, online=False)
+    done = _done(results, planned)
+    store = Store.open(results)
+    if not done:
+        raise NothingToShow(f"no stage of {suite!r} has a record in {results}; run it first")
+    written = _write_report(store, planned, chosen, show=not as_json)
+    if as_json:
+        _print_json({"report": str(written)})
+    else:
+        print(f"\nreport: {written}")  # noqa: T201
+    return 0 if len(done) == len(planned.stages) else INCOMPLETE
+
+
+@app.command()
+def export(
+    suite: Annotated[
+        str | None, typer.Argument(metavar="[SUITE]", help="Without it, the whole store.")
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+    profile: Profile = None,
+    sets: Sets = None,
+    select: Select = None,
+    table: Annotated[Table, typer.Option("--format", help="What to print.")] = Table.CSV,
+) -> int:
+    """Print results as one long tidy table on stdout."""
+    from bench.environment import this_machine
+    from bench.errors import NothingToShow
+    from bench.store import Store
+    from reports.results import read_plan, tidy
+
+    store = Store.open(results)
+    planned = None
+    if suite is not None:
+        own = _plan(suite, profile, sets, select, online=False)
+        name = store.save_plan(own.to_bytes())
+        planned = read_plan(store.root / "plans" / f"{name}.json")
+    frame = tidy(store.root, planned, this_machine().fingerprint)
+    if frame.empty:
+        raise NothingToShow(f"no results in {results} for this; run the suite first")
+    if table is Table.CSV:
+        frame.to_csv(sys.stdout, index=False)
+    elif table is Table.JSONL:
+        frame.to_json(sys.stdout, orient="records", lines=True)
+    else:
+        frame.to_parquet(sys.stdout.buffer, index=False)
+    return 0
+
+
+@app.command("list")
+def list_(what: Listed, as_json: AsJson = False) -> int:
+    """List models, compressions, tunings, tasks or suites, one line each."""
+    from bench.showing import listed
+
+    rows = listed(what.value)
+    if as_json:
+        _print_json([{"name": name, "summary": summary} for name, summary in rows])
+        return 0
+    width = max(len(name) for name, _ in rows)
+    _print_lines(f"{name:{width}}  {summary}" for name, summary in rows)
+    return 0
+
+
+@app.command()
+def schema() -> int:
+    """Print the JSON Schema of a suite file, for completion in editors."""
+    from bench.suite import json_schema
+
+    _print_json(json_schema())
+    return 0
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> int:
+    """Say what this machine can measure, and why not."""
+    from bench.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json([finding.as_dict() for finding in findings])
+    else:
+        _print_lines(finding.line for finding in findings)
+    return 0
+
+
+def _plan(
+    name: str,
+    profile: str | None,
+    sets: list[str] | None,
+    select: str | None,
+    *,
+    online: bool,
+) -> Plan:
+    from bench.plan import plan as lay_out
+    from bench.selection import parse
+    from bench.suite import load_suite
+    from bench.world import look_up
+
+    suite = load_suite(name, profile=profile, sets=sets or ())
+    chosen = parse(select) if select else None
+    return lay_out(suite, look_up(suite, online=online), select=chosen)
+
+
+def _done(results: Path, planned: Plan) -> set[str]:
+    """Digests of the plan's stages that have a record. No store yet: none."""
+    from bench.environment import this_machine
+    from bench.store import Store
+
+    if not (results / "STORE.json").exists():
+        return set()
+    store, machine = Store.open(results), this_machine().fingerprint
+    return {s.digest for s in planned.stages if store.find(s.digest, machine)}
+
+
+def _write_report(store: Store, planned: Plan, formats: tuple[str, ...], *, show: bool) -> Path:
+    """Render the report of a plan; returns its folder."""
+    from bench.environment import this_machine
+    from reports.render import write_report
+    from reports.render.terminal import print_tables
+    from reports.report import build_report
+    from reports.results import read_plan
+
+    name = store.save_plan(planned.to_bytes())
+    built = build_report(
+        store.root, read_plan(store.root / "plans" / f"{name}.json"), this_machine().fingerprint
+    )
+    label = planned.suite if planned.profile is None else f"{planned.suite}.{planned.profile}"
+    folder = store.root / "reports" / label
+    write_report(built, folder, formats)
+    if show:
+        print_tables(built.tables, sys.stdout)
+    return folder
+
+
+def _labels(stage: Any) -> dict[str, Any]:  # noqa: ANN401 - bench.plan.Stage, imported late
+    from dataclasses import asdict
+
+    return asdict(stage.labels)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))  # noqa: T201
+
+
+def _print_lines(lines: Any) -> None:  # noqa: ANN401 - any iterable of str
+    for line in lines:
+        print(line)  # noqa: T201

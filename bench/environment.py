@@ -1,0 +1,118 @@
+"""The machine, the versions and the commit: an allow-list, never a dump of the environment.
+
+Reads package metadata and the operating system only; nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.measure.nvml import GpuInfo, visible_gpus
+from reports.record import canonical
+
+PACKAGES = ("torch", "transformers", "timm", "peft", "lm-eval", "datasets", "numpy", "scikit-learn")
+"""Versions that every record names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What decides speed and memory. Two records with another machine are never compared."""
+
+    device: Literal["cpu", "cuda"]
+    processor: str
+    cores: int
+    """Cores this process may use; also the number of threads a stage on the CPU uses."""
+    gpus: tuple[GpuInfo, ...]
+    torch: str
+    system: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Short stable name of this machine."""
+        return hashlib.sha256(canonical(asdict(self))).hexdigest()[:12]
+
+
+@functools.cache
+def this_machine() -> Machine:
+    """The machine this runs on, as a stage will see it."""
+    gpus = visible_gpus()
+    torch_version = version("torch")
+    usable = bool(gpus) and "+cpu" not in torch_version
+    return Machine(
+        device="cuda" if usable and os.environ.get("OFFSITE_BENCH_DEVICE") != "cpu" else "cpu",
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores(),
+        gpus=tuple(gpus),
+        torch=torch_version,
+        system=f"{platform.system()} {platform.machine()}",
+    )
+
+
+def version(package: str) -> str:
+    """Installed version of a package, `absent` if there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def minor(package: str) -> str:
+    """Major and minor version: what a digest holds, since patch releases keep results."""
+    return ".".join(version(package).split("+")[0].split(".")[:2])
+
+
+def facts() -> dict[str, Any]:
+    """What every record says of where it was made."""
+    commit, dirty = _commit()
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "machine": asdict(this_machine()),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "offsite-bench": version("offsite-bench"),
+    }
+
+
+@functools.cache
+def _commit() -> tuple[str, bool]:
+    """Commit of the checkout this code runs from; empty where it is an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return "", False
+    head = _git(root, "rev-parse", "HEAD")
+    return head, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        # No git, or a checkout without a commit: the record then names no commit.
+        return ""
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        # Not Linux.
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1

@@ -1,0 +1,422 @@
+"""From a suite to its stages: what has to run, in which order, under which digest. Pure.
+
+A stage's digest covers everything that can change its number and nothing else, so stages
+are shared between cases, suites and machines. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import SuiteError
+from bench.sources import PENDING, Source
+from bench.stages import KINDS
+from bench.suite import CasePoint, Evaluate, Step, Suite, Task, Train
+from bench.tasks import kinds as task_kinds
+from reports.record import Setting, canonical
+
+if TYPE_CHECKING:
+    from bench.world import World
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """How a stage's results are named in tables. Empty where a word does not apply."""
+
+    case: str = ""
+    """Set when exactly one case needs the stage."""
+    model: str = ""
+    layout: str = ""
+    compression: str = ""
+    tuning: str = ""
+    task: str = ""
+    seed: int | None = None
+    setting: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One unit of work."""
+
+    digest: str
+    kind: str
+    params: dict[str, Any]
+    """All that can change the result, but for what enters by `inputs`. In the digest."""
+    inputs: dict[str, str]
+    """Role to digest: `model`, `data`, `emulator`, `tuned`. In the digest."""
+    environment: dict[str, str]
+    """Minor versions and device type. In the digest."""
+    locations: dict[str, Any]
+    """Where the inputs that are no stages lie on this machine. Not in the digest."""
+    labels: Labels
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Digests of the stages that have to be done before."""
+        return tuple(self.inputs[role] for role in ("emulator", "tuned") if role in self.inputs)
+
+
+@dataclass(slots=True)
+class Plan:
+    """The cases of a suite and the stages they need, each stage once and after its inputs."""
+
+    suite: str
+    profile: str | None
+    cases: list[dict[str, Any]] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+    """Models whose commit is only known to the hub; `run` asks for it first."""
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: the same plan is the same file."""
+        return canonical({"schema": SCHEMA, **asdict(self)})
+
+
+def read_plan(content: bytes) -> Plan:
+    """The plan in bytes that `Plan.to_bytes` made."""
+    values = json.loads(content)
+    stages = [Stage(**{**s, "labels": Labels(**s["labels"])}) for s in values["stages"]]
+    return Plan(values["suite"], values["profile"], values["cases"], stages, values["pending"])
+
+
+def plan(suite: Suite, world: World, *, select: Any = None) -> Plan:  # noqa: ANN401
+    """Lay out the stages of every case of `suite`.
+
+    Args:
+        suite: the checked suite.
+        world: digests of models and data, versions.
+        select: predicate over case names; None takes all.
+
+    Raises:
+        SuiteError: a layout that does not fit its model, a task its model cannot run, or a
+            selection that leaves nothing.
+    """
+    builder = _Builder(suite, world)
+    points = [p for p in suite.cases() if select is None or select(case_name(p))]
+    if not points:
+        raise SuiteError(f"{suite.origin}: no case is selected; `offsite-bench plan` lists them")
+    for point in points:
+        builder.add(point)
+    return builder.finish()
+
+
+def case_name(point: CasePoint) -> str:
+    """The name of a case: readable, unique in its suite, what `-k` matches.
+
+    Adapter blocks stand before the compression: `tiny-lm/2+2/layer_drop(keep=4)/full/text/s0`.
+    """
+    bottom, top = point.adapter_blocks
+    parts = (point.model, f"{bottom}+{top}", compression_label(point), point.tuning.label)
+    return "/".join((*parts, point.task, f"s{point.seed}"))
+
+
+def compression_label(point: CasePoint) -> str:
+    """Canonical label of a compression, `layer_drop(keep=8)+quantize(bits=4)`."""
+    return "+".join(step.label for step in point.compression)
+
+
+class _Builder:
+    """Collects stages of cases; equal digests become one stage."""
+
+    def __init__(self, suite: Suite, world: World) -> None:
+        self.suite = suite
+        self.world = world
+        self.stages: dict[str, Stage] = {}
+        self.needed_by: dict[str, set[str]] = {}
+        self.cases: list[dict[str, Any]] = []
+
+    def add(self, point: CasePoint) -> None:
+        """Add a case with every stage its settings need."""
+        self._check(point)
+        name = case_name(point)
+        lay_out: dict[Setting, Callable[[CasePoint, str], str]] = {
+            "full_zero_shot": self._zero_shot,
+            "emulator_zero_shot": self._emulator_zero_shot,
+            "full_finetuned": self._finetuned,
+            "emulator_finetuned": self._emulator_finetuned,
+            "plug_in": self._plug_in,
+        }
+        wanted = [setting for setting in lay_out if setting in self.suite.settings]
+        settings = {setting: lay_out[setting](point, name) for setting in wanted}
+        self.cases.append({"name": name, **_axes(point), "settings": settings})
+
+    def finish(self) -> Plan:
+        """The plan of all cases added."""
+        stages = []
+        for stage in self.stages.values():
+            cases = self.needed_by[stage.digest]
+            if len(cases) == 1:
+                labels = replace(stage.labels, case=next(iter(cases)))
+                stages.append(replace(stage, labels=labels))
+            else:
+                stages.append(stage)
+        used = {case["model"] for case in self.cases}
+        pending = [m for m in sorted(used) if self.world.sources[m].digest.startswith(PENDING)]
+        return Plan(self.suite.name, self.suite.profile, self.cases, stages, pending)
+
+    def _zero_shot(self, point: CasePoint, case: str) -> str:
+        return self._evaluate(point, "full_zero_shot", {}, case)
+
+    def _emulator_zero_shot(self, point: CasePoint, case: str) -> str:
+        inputs = {"emulator": self._emulator(point, case)}
+        return self._evaluate(point, "emulator_zero_shot", inputs, case)
+
+    def _finetuned(self, point: CasePoint, case: str) -> str:
+        """One fine-tuning a reference; a case is compared with the first."""
+        digests = []
+        for reference in self.suite.references:
+            compared = replace(point, tuning=reference)
+            inputs = {"tuned": self._train(compared, "full_finetuned", {}, case)}
+            digests.append(self._evaluate(compared, "full_finetuned", inputs, case))
+        return digests[0]
+
+    def _emulator_finetuned(self, point: CasePoint, case: str) -> str:
+        inputs = {"emulator": self._emulator(point, case), "tuned": self._tune(point, case)}
+        return self._evaluate(point, "emulator_finetuned", inputs, case)
+
+    def _plug_in(self, point: CasePoint, case: str) -> str:
+        return self._evaluate(point, "plug_in", {"tuned": self._tune(point, case)}, case)
+
+    def _tune(self, point: CasePoint, case: str) -> str:
+        inputs = {"emulator": self._emulator(point, case)}
+        return self._train(point, "emulator_finetuned", inputs, case)
+
+    def _emulator(self, point: CasePoint, case: str) -> str:
+        return self._stage(
+            "emulator",
+            params={
+                "adapter_blocks": list(point.adapter_blocks),
+                "compression": [_described(step) for step in point.compression],
+                "dtype": self.suite.models[point.model].dtype,
+            },
+            inputs={"model": self._source(point).digest},
+            locations=self._model_location(point),
+            labels=replace(Labels(), **_emulator_labels(point, self._layout(point))),
+            case=case,
+        )
+
+    def _train(self, point: CasePoint, setting: Setting, inputs: dict[str, str], case: str) -> str:
+        train = self.suite.train_for(point, setting)
+        task = self.suite.tasks[point.task]
+        params: dict[str, Any] = {
+            "dtype": self.suite.models[point.model].dtype,
+            "seed": point.seed,
+            "task": _task(task),
+            "train": non_default(train),
+            "tuning": _described(point.tuning),
+        }
+        inputs = {**inputs, "data": self.world.data[point.task]}
+        labels: dict[str, Any] = {
+            "model": point.model,
+            "task": point.task,
+            "seed": point.seed,
+        }
+        locations: dict[str, Any] = {"data": _files(task)}
+        if setting == "full_finetuned":
+            kind = "finetune"
+            inputs["model"] = self._source(point).digest
+            locations |= self._model_location(point)
+        else:
+            kind = "tune"
+            params["adapter_blocks"] = list(point.adapter_blocks)
+            labels |= _emulator_labels(point, self._layout(point))
+        return self._stage(
+            kind,
+            params=params,
+            inputs=inputs,
+            locations=locations,
+            labels=Labels(**labels, tuning=point.tuning.label, setting=setting),
+            case=case,
+        )
+
+    def _evaluate(
+        self, point: CasePoint, setting: Setting, inputs: dict[str, str], case: str
+    ) -> str:
+        task = self.suite.tasks[point.task]
+        params: dict[str, Any] = {
+            "dtype": self.suite.models[point.model].dtype,
+            "evaluate": non_default(self.suite.evaluate_for(point, setting)),
+            "setting": setting,
+            "task": _task(task),
+        }
+        labels: dict[str, Any] = {"model": point.model, "task": point.task, "setting": setting}
+        locations: dict[str, Any] = {"data": _files(task)}
+        inputs = {**inputs, "data": self.world.data[point.task]}
+        if "emulator" not in inputs:
+            inputs["model"] = self._source(point).digest
+            locations |= self._model_location(point)
+        if setting not in ("full_zero_shot", "full_finetuned"):
+            labels |= _emulator_labels(point, self._layout(point))
+        if "tuned" in inputs:
+            labels |= {"seed": point.seed, "tuning": point.tuning.label}
+            params["tuning"] = _described(point.tuning)
+            if setting != "full_finetuned":
+                params["adapter_blocks"] = list(point.adapter_blocks)
+        return self._stage(
+            "evaluate",
+            params=params,
+            inputs=inputs,
+            locations=locations,
+            labels=Labels(**labels),
+            case=case,
+        )
+
+    def _stage(
+        self,
+        kind: str,
+        *,
+        params: dict[str, Any],
+        inputs: dict[str, str],
+        locations: dict[str, Any],
+        labels: Labels,
+        case: str,
+    ) -> str:
+        digest = stage_digest(kind, params, inputs, self.world.environment)
+        stage = Stage(
+            digest=digest,
+            kind=kind,
+            params=params,
+            inputs=inputs,
+            environment=dict(self.world.environment),
+            locations=locations,
+            labels=labels,
+        )
+        self.stages.setdefault(digest, stage)
+        self.needed_by.setdefault(digest, set()).add(case)
+        return digest
+
+    def _source(self, point: CasePoint) -> Source:
+        return self.world.sources[point.model]
+
+    def _model_location(self, point: CasePoint) -> dict[str, Any]:
+        source = self._source(point)
+        return {"model": source.location, "revision": source.revision}
+
+    def _layout(self, point: CasePoint) -> str:
+        """`a-m-b`, where m is the number of blocks the emulator has."""
+        bottom, top = point.adapter_blocks
+        return f"{bottom}-{self._emulator_depth(point) or '?'}-{top}"
+
+    def _emulator_depth(self, point: CasePoint) -> int | None:
+        depth = self._source(point).depth
+        middle = None if depth is None else depth - sum(point.adapter_blocks)
+        for step in point.compression:
+            middle = getattr(step.parameters, "keep", middle)
+        return middle
+
+    def _check(self, point: CasePoint) -> None:
+        """Refuse what cannot work before anything loads."""
+        depth, kind = self._source(point).depth, self._source(point).kind
+        blocks = sum(point.adapter_blocks)
+        task = self.suite.tasks[point.task]
+        wanted = task_kinds.KINDS[task.kind].model
+        if kind and kind != wanted:
+            raise SuiteError(
+                f"{self.suite.where('models', point.model)}: task {point.task!r} "
+                f"({task.kind}) needs a {wanted} model; {point.model!r} is a {kind} model"
+            )
+        if depth is not None and blocks >= depth:
+            bottom, top = point.adapter_blocks
+            raise SuiteError(
+                f"{self.suite.where('matrix')}: adapter_blocks {bottom}+{top} leave no middle in "
+                f"{point.model!r}, which has {depth} blocks; bottom + top may be at most "
+                f"{depth - 1}"
+            )
+        middle = None if depth is None else depth - blocks
+        for step in point.compression:
+            keep = getattr(step.parameters, "keep", None)
+            if middle is not None and keep is not None and keep > middle:
+                raise SuiteError(
+                    f"{self.suite.where('matrix')}: {step.label} cannot keep {keep} of "
+                    f"{point.model!r}'s {middle} middle blocks; 2 to {middle} would work"
+                )
+            middle = keep or middle
+        self._check_precision(point)
+
+    def _check_precision(self, point: CasePoint) -> None:
+        dtype = self.suite.models[point.model].dtype
+        for setting in self.suite.settings:
+            if "finetuned" not in setting:
+                continue
+            precision = self.suite.train_for(point, setting).precision
+            if precision == "fp32" and dtype != "float32":
+                raise SuiteError(
+                    f"{self.suite.where('models', point.model, 'dtype')}: {point.model!r} is held "
+                    f"in {dtype}, which train.precision fp32 cannot compute with; "
+                    "use precision: bf16, or dtype: float32"
+                )
+
+
+def stage_digest(
+    kind: str,
+    params: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    environment: Mapping[str, str],
+) -> str:
+    """sha256 over all that can change a stage's result, its code version included."""
+    content = {
+        "environment": dict(environment),
+        "inputs": dict(inputs),
+        "kind": kind,
+        "params": dict(params),
+        "version": KINDS[kind].version,
+    }
+    return hashlib.sha256(canonical(content)).hexdigest()
+
+
+def non_default(settings: Train | Evaluate) -> dict[str, Any]:
+    """The fields that differ from their default: a new field then changes no digest."""
+    default = type(settings)()
+    pairs = ((name, getattr(settings, name)) for name in _names(settings))
+    return {name: value for name, value in pairs if value != getattr(default, name)}
+
+
+def _names(settings: Train | Evaluate) -> list[str]:
+    return sorted(type(settings).model_fields)
+
+
+def _described(step: Step) -> dict[str, Any]:
+    """A method with its parameters that are not default."""
+    described: dict[str, Any] = {"method": step.method}
+    default = {f.name: f.default for f in fields(step.parameters)}
+    for name, value in sorted(asdict(step.parameters).items()):
+        if value != default[name]:
+            described[name] = value
+    return described
+
+
+def _task(task: Task) -> dict[str, Any]:
+    """A task without the places of its files: their content enters by its hash."""
+    fields_ = {k: v for k, v in asdict(task.parameters).items() if k != "data"}
+    default = asdict(type(task.parameters)())
+    described = {k: v for k, v in sorted(fields_.items()) if v != default[k]}
+    return {"kind": task.kind, **described}
+
+
+def _files(task: Task) -> dict[str, str]:
+    if task.builtin:
+        return {"builtin": task.builtin}
+    return {split: str(path) for split, path in sorted(task.files.items())}
+
+
+def _emulator_labels(point: CasePoint, layout: str) -> dict[str, Any]:
+    return {"model": point.model, "layout": layout, "compression": compression_label(point)}
+
+
+def _axes(point: CasePoint) -> dict[str, Any]:
+    """The axes of a case, as overrides match them and plans write them."""
+    bottom, top = point.adapter_blocks
+    return {
+        "model": point.model,
+        "adapter_blocks": f"{bottom}+{top}",
+        "compression": [_described(step) for step in point.compression],
+        "tuning": _described(point.tuning),
+        "task": point.task,
+        "seed": point.seed,
+    }

@@ -1,0 +1,138 @@
+"""Walk a plan's stages: reuse what exists, run what is missing, collect failures."""
+
+from __future__ import annotations
+
+import datetime
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bench.environment import this_machine
+from bench.executors.local import Executor
+from bench.plan import Plan, Stage
+from bench.stages.outcome import FAILED, describe, explain
+from bench.store import Store
+from reports.record import Outcome
+
+Status = Literal["reused", "done", "failed", "skipped"]
+
+WAIT = 0.2
+"""Seconds between looks at a stage that another runner holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What became of one stage; told as it happens."""
+
+    stage: Stage
+    status: Status
+    seconds: float
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class Summary:
+    """What became of all of them."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def count(self, status: Status) -> int:
+        """How many stages ended so."""
+        return sum(event.status == status for event in self.events)
+
+    @property
+    def failures(self) -> list[Event]:
+        """Stages that have no record."""
+        return [event for event in self.events if event.status in ("failed", "skipped")]
+
+
+class Interrupted(Exception):
+    """The run was asked to stop."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_status = 128 + number
+        super().__init__(signal.Signals(number).name)
+
+
+def run_plan(
+    plan: Plan,
+    store: Store,
+    executor: Executor,
+    *,
+    on_start: Callable[[Stage], None] = lambda stage: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Summary:
+    """Bring every stage of `plan` to a record, one after another.
+
+    A stage that fails leaves an attempt with its reason, and the stages that need it are
+    skipped; the others go on. Running again tries what has no record.
+    """
+    name = store.save_plan(plan.to_bytes())
+    summary = Summary()
+    broken: dict[str, str] = {}
+    for stage in plan.stages:
+        event = _bring(stage, name, store, executor, broken, on_start)
+        if event.status in ("failed", "skipped"):
+            broken[stage.digest] = f"{stage.kind} {stage.digest[:12]} {event.reason}"
+        summary.events.append(event)
+        on_event(event)
+    return summary
+
+
+def stop_on_signals() -> None:
+    """Turn SIGINT and SIGTERM into `Interrupted`, so that a run ends in order."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Interrupted(number)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _bring(
+    stage: Stage,
+    plan_name: str,
+    store: Store,
+    executor: Executor,
+    broken: dict[str, str],
+    on_start: Callable[[Stage], None],
+) -> Event:
+    machine = this_machine().fingerprint
+    start = time.perf_counter()
+    cause = next((broken[need] for need in stage.needs if need in broken), None)
+    while True:
+        if store.find(stage.digest, machine):
+            return Event(stage, "reused", 0.0)
+        if cause:
+            _attempt(store, stage, "skipped", cause)
+            return Event(stage, "skipped", 0.0, cause)
+        with store.claim(stage.digest) as is_ours:
+            # Another runner may have finished it between the look and the claim.
+            if is_ours and not store.find(stage.digest, machine):
+                on_start(stage)
+                return _execute(stage, plan_name, store, executor, start)
+        time.sleep(WAIT)
+
+
+def _execute(stage: Stage, plan_name: str, store: Store, executor: Executor, start: float) -> Event:
+    log = store.log_path(stage.digest)
+    try:
+        status = executor.run(store.root, plan_name, stage.digest, log)
+    except Interrupted as interruption:
+        _attempt(store, stage, "interrupted", f"stopped by {interruption}")
+        raise
+    seconds = time.perf_counter() - start
+    if status == 0:
+        return Event(stage, "done", seconds)
+    if status != FAILED:
+        outcome, reason = explain(status, log)
+        _attempt(store, stage, outcome, reason)
+    last = store.attempts(stage.digest)[-1]
+    return Event(stage, "failed", seconds, f"{last.outcome}: {last.reason}")
+
+
+def _attempt(store: Store, stage: Stage, outcome: Outcome, reason: str) -> None:
+    started = datetime.datetime.now(datetime.UTC).isoformat()
+    store.save_attempt(describe(stage, outcome, reason, {"started": started}))

@@ -1,0 +1,155 @@
+"""What a model source is, known without loading it: digest of its weights, depth, kind.
+
+Reads config.json and hashes files; never imports torch. A hub model is known by its full
+commit hash: from the local cache where it is there, from the hub when a run starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.errors import SuiteError
+from reports.record import canonical
+
+DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "depth")
+"""Names under which architectures keep their number of blocks in config.json."""
+
+PENDING = "pending:"
+"""Prefix of a digest that cannot be known without the network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A model source as the planner sees it."""
+
+    location: str
+    """What `offsite.load_model` takes."""
+    digest: str
+    """`sha256:...` of the weights' bytes, `commit:...` of the hub, or `pending:NAME`."""
+    revision: str | None
+    depth: int | None
+    """Number of transformer blocks; None while it is pending."""
+    kind: Literal["language", "vision"] | None
+    """None while it is pending."""
+
+
+def resolve(source: str, folder: Path, *, revision: str | None, online: bool) -> Source:
+    """Find out about `source`; relative folders are relative to `folder`.
+
+    Args:
+        source: as a suite gives it: hub id, folder, `timm:NAME`, `random:FOLDER`.
+        folder: where the suite file is.
+        revision: commit, branch or tag of a hub model.
+        online: ask the hub for what the local cache does not tell.
+
+    Raises:
+        SuiteError: the folder is no model, or the hub has no such model.
+    """
+    prefix, path = ("random:", source[7:]) if source.startswith("random:") else ("", source)
+    local = (folder / Path(path).expanduser()).resolve()
+    if not source.startswith("timm:") and local.exists():
+        model_folder = local.parent if local.name == "config.json" else local
+        return _local(prefix, model_folder)
+    if prefix:
+        raise SuiteError(f"{source!r}: no folder {local} with a config.json")
+    return _hub(source, revision, online=online)
+
+
+def _local(prefix: str, folder: Path) -> Source:
+    config = _config(folder / "config.json")
+    weights = [] if prefix else sorted(folder.glob("*.safetensors"))
+    if not prefix and not weights:
+        raise SuiteError(f"{folder} is not a model folder: it has no *.safetensors")
+    tokenizer = sorted(folder.glob("tokenizer*.json"))
+    parts = {p.name: _sha256(p) for p in [folder / "config.json", *weights, *tokenizer]}
+    return Source(
+        location=f"{prefix}{folder}",
+        digest="sha256:" + hashlib.sha256(canonical([prefix, parts])).hexdigest(),
+        revision=None,
+        depth=_depth(config),
+        kind=_kind(config),
+    )
+
+
+def _hub(source: str, revision: str | None, *, online: bool) -> Source:
+    name = source.removeprefix("timm:")
+    repository = f"timm/{name}" if source.startswith("timm:") else name
+    commit = _cached_commit(repository, revision or "main")
+    config_file = _cached_config(repository, commit) if commit else None
+    if online and config_file is None:
+        commit, config_file = _ask_hub(repository, revision)
+    config = _config(config_file) if config_file else None
+    return Source(
+        location=source,
+        digest=f"commit:{repository}@{commit}" if commit else f"{PENDING}{source}",
+        revision=commit,
+        depth=_depth(config) if config else None,
+        kind=_kind(config) if config else None,
+    )
+
+
+def _hub_cache() -> Path:
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+
+
+def _cached_commit(repository: str, revision: str) -> str | None:
+    folder = _hub_cache() / f"models--{repository.replace('/', '--')}"
+    reference = folder / "refs" / revision
+    if reference.is_file():
+        return reference.read_text().strip()
+    return revision if (folder / "snapshots" / revision).is_dir() else None
+
+
+def _cached_config(repository: str, commit: str) -> Path | None:
+    folder = _hub_cache() / f"models--{repository.replace('/', '--')}"
+    path = folder / "snapshots" / commit / "config.json"
+    return path if path.is_file() else None
+
+
+def _ask_hub(repository: str, revision: str | None) -> tuple[str, Path]:
+    from huggingface_hub import HfApi, hf_hub_download
+
+    try:
+        commit = HfApi().model_info(repository, revision=revision).sha
+        path = hf_hub_download(repository, "config.json", revision=commit)
+    except Exception as error:  # the hub client raises its own, requests' and the OS's errors
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SuiteError(
+            f"model {repository!r} is no local folder, and the hub does not give it: {reason}"
+        ) from error
+    assert commit is not None
+    return commit, Path(path)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise SuiteError(f"{path.parent} is not a model folder: it has no config.json") from None
+    except ValueError as error:
+        raise SuiteError(f"{path} is not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise SuiteError(f"{path} is not a JSON object")
+    return config
+
+
+def _depth(config: dict[str, Any]) -> int | None:
+    """Number of blocks; None for a timm name whose depth only timm knows."""
+    fields = {**config, **(config.get("model_args") or {})}
+    return next((int(fields[key]) for key in DEPTH_KEYS if key in fields), None)
+
+
+def _kind(config: dict[str, Any]) -> Literal["language", "vision"]:
+    is_vision = "architecture" in config or config.get("model_type") in ("vit",)
+    return "vision" if is_vision else "language"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

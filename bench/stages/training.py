@@ -1,0 +1,152 @@
+"""Stages `tune` and `finetune`: the same training, on adapter blocks or on the whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.measure.throughput import Stopwatch
+from bench.stages.loading import load_emulated, load_foundation, save_tuned
+from bench.stages.work import StageResult, Work, write_rows
+from bench.suite import Train
+from bench.tasks.task import batches, prepare, steps_for
+from offsite.models import Foundation
+from offsite.sandwich import adapter_blocks, all_blocks
+from offsite.training import Batch, Recipe, train
+from offsite.tuning import keep_masters, trainable, tuning_from
+from reports.record import Metric
+
+
+def tune(work: Work) -> StageResult:
+    """The data owner's step: tune the adapter blocks. The original middle is not at hand."""
+    with work.memory.phase("load"):
+        emulated = load_emulated(work)
+    bottom, top = work.stage.params["adapter_blocks"]
+    return _train(work, emulated, adapter_blocks(emulated.model, bottom=bottom, top=top))
+
+
+def finetune(work: Work) -> StageResult:
+    """What tuning is compared with: train all blocks of the full model."""
+    with work.memory.phase("load"):
+        foundation = load_foundation(work)
+    return _train(work, foundation, finetuned_blocks(foundation.model, work.stage.params))
+
+
+def finetuned_blocks(model: nn.Module, params: Mapping[str, Any]) -> Mapping[str, nn.Module]:
+    """The named modules full fine-tuning trains: the blocks, or with `train_all` everything."""
+    return {"model": model} if settings_of(params).train_all else all_blocks(model)
+
+
+def settings_of(params: Mapping[str, Any]) -> Train:
+    """The training settings of a stage, defaults filled in."""
+    return Train(**params.get("train", {}))
+
+
+def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) -> StageResult:
+    params = work.stage.params
+    settings = settings_of(params)
+    task = prepare(params["task"], work.stage.locations["data"], foundation)
+    tuning = tuning_from(params["tuning"])
+    # Modules a tuning adds are drawn from the seed, as dropout is.
+    torch.manual_seed(params["seed"])
+    tuning.attach(foundation.model, blocks)
+    keep_masters(blocks)
+    examples = task.training_examples()
+    recipe = recipe_of(settings, len(examples))
+    synchronize = torch.cuda.synchronize if work.device == "cuda" else lambda: None
+    run = _Run(
+        watch=Stopwatch(recipe.steps, synchronize),
+        score=lambda: task.selection_loss(foundation.model),
+        state=lambda: tuning.state(blocks),
+        checkpoints=checkpoint_steps(recipe.steps, settings.checkpoints),
+    )
+    with work.memory.phase("train"):
+        run.watch.start()
+        losses = train(
+            foundation.model,
+            batches(task, examples, batch_size=settings.batch_size, seed=params["seed"]),
+            recipe,
+            loss_of=task.loss,
+            on_step=run.on_step,
+        )
+    count = sum(parameter.numel() for parameter in trainable(blocks).values())
+    rows = ({"step": step, "loss": loss} for step, loss in enumerate(losses, start=1))
+    return StageResult(
+        metrics=[
+            *run.watch.metrics(),
+            Metric(metric="trainable_parameters", value=count, unit="1", better="lower"),
+        ],
+        files={
+            "tuned.safetensors": save_tuned(work.scratch / "tuned.safetensors", run.best_state),
+            "losses.jsonl": write_rows(work.scratch / "losses.jsonl", rows),
+        },
+        facts={
+            "examples": len(examples),
+            "steps": recipe.steps,
+            "chosen_step": run.best_step,
+            "selection_loss": run.scores,
+            "timing": run.watch.facts(),
+        },
+    )
+
+
+def recipe_of(settings: Train, examples: int) -> Recipe:
+    """A suite's training settings for a training set of `examples`."""
+    return Recipe(
+        learning_rate=settings.learning_rate,
+        steps=steps_for(
+            examples,
+            batch_size=settings.batch_size,
+            epochs=settings.epochs,
+            max_steps=settings.max_steps,
+        ),
+        weight_decay=settings.weight_decay,
+        schedule=settings.schedule,
+        warmup_steps=settings.warmup_steps,
+        grad_clip=settings.grad_clip,
+        precision=settings.precision,
+    )
+
+
+def checkpoint_steps(steps: int, checkpoints: int) -> list[int]:
+    """`checkpoints` evenly spaced steps, the last one always among them.
+
+    >>> checkpoint_steps(60, 3)
+    [20, 40, 60]
+    """
+    return sorted({max(1, round(steps * (i + 1) / checkpoints)) for i in range(checkpoints)})
+
+
+@dataclass(slots=True)
+class _Run:
+    """Follows a run: times its steps, and keeps the best of its checkpoints."""
+
+    watch: Stopwatch
+    score: Callable[[], float]
+    state: Callable[[], dict[str, Tensor]]
+    checkpoints: list[int]
+    scores: dict[str, float] = field(default_factory=dict)
+    best_step: int = 0
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+
+    def on_step(self, step: int, batch: Batch) -> None:
+        """Called after every optimizer step."""
+        self.watch.on_step(step, batch)
+        if step not in self.checkpoints:
+            return
+        with self.watch.paused():
+            if self._is_best(step):
+                self.best_step, self.best_state = step, self.state()
+
+    def _is_best(self, step: int) -> bool:
+        """Whether this checkpoint has the lowest loss on the selection slice so far."""
+        if len(self.checkpoints) == 1:
+            return True
+        score = self.score()
+        is_best = all(score < earlier for earlier in self.scores.values())
+        self.scores[str(step)] = score
+        return is_best

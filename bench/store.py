@@ -1,0 +1,187 @@
+"""The content-addressed result store: immutable records and blobs in plain files.
+
+A file is written beside its place, flushed to disk, and linked in: a name is either absent
+or whole, and never replaced. Claims only save work; if every lock were ignored, the results
+would be the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.errors import StoreError
+from reports.record import Record, read_record, to_bytes
+
+FORMAT = {"format": "offsite-bench-store", "version": 1}
+FOLDERS = ("plans", "records", "attempts", "blobs", "claims", "reports")
+
+
+class Store:
+    """One results folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def create(cls, root: Path) -> Store:
+        """Open `root`, making it a store if it is empty or absent."""
+        marker = root / "STORE.json"
+        if not marker.exists():
+            if root.is_dir() and any(p.name not in FOLDERS for p in root.iterdir()):
+                raise StoreError(
+                    f"{root} holds other files; give an empty or new folder to --results"
+                )
+            for name in FOLDERS:
+                (root / name).mkdir(parents=True, exist_ok=True)
+            _commit(marker, json.dumps(FORMAT).encode())
+        return cls.open(root)
+
+    @classmethod
+    def open(cls, root: Path) -> Store:
+        """Open an existing store.
+
+        Raises:
+            StoreError: there is none, or it is of a newer version.
+        """
+        try:
+            found = json.loads((root / "STORE.json").read_text())
+        except (OSError, ValueError):
+            raise StoreError(f"no results in {root}; `offsite-bench run` makes them") from None
+        if found != FORMAT:
+            raise StoreError(f"{root} is a store of format {found}; this version reads {FORMAT}")
+        return cls(root)
+
+    def save_plan(self, content: bytes) -> str:
+        """Keep a plan under the hash of its bytes; returns that hash."""
+        name = hashlib.sha256(content).hexdigest()
+        _commit(self.root / "plans" / f"{name}.json", content)
+        return name
+
+    def read_plan(self, name: str) -> bytes:
+        """The bytes of a saved plan."""
+        return (self.root / "plans" / f"{name}.json").read_bytes()
+
+    def record_path(self, digest: str, machine: str, repeat: int = 0) -> Path:
+        """Where the record of a key is or would be."""
+        return self.root / "records" / digest[:2] / f"{digest}.{machine}.{repeat}.json"
+
+    def find(self, digest: str, machine: str) -> Path | None:
+        """A record to reuse: this machine's, else that of any other machine."""
+        own = self.record_path(digest, machine)
+        if own.exists():
+            return own
+        return min((self.root / "records" / digest[:2]).glob(f"{digest}.*.0.json"), default=None)
+
+    def save_record(self, record: Record) -> Path:
+        """Write a record once. Whoever comes second finds the first one's and keeps it."""
+        path = self.record_path(record.digest, record.machine, record.repeat)
+        _commit(path, to_bytes(record))
+        return path
+
+    def save_attempt(self, record: Record) -> Path:
+        """Keep what is known of a stage that did not succeed."""
+        path = self.root / "attempts" / record.digest / f"{uuid.uuid4().hex}.json"
+        _commit(path, to_bytes(record))
+        return path
+
+    def attempts(self, digest: str) -> list[Record]:
+        """All failed tries of a stage, oldest first."""
+        paths = (self.root / "attempts" / digest).glob("*.json")
+        return sorted((read_record(p) for p in paths), key=lambda r: r.observed.get("started", ""))
+
+    def log_path(self, digest: str) -> Path:
+        """A new file for the output of a stage that is about to start."""
+        path = self.root / "attempts" / digest / f"{uuid.uuid4().hex}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def save_blob(self, source: Path) -> str:
+        """Take a file in under its content's hash; returns the hash."""
+        with source.open("rb") as stream:
+            name = hashlib.file_digest(stream, "sha256").hexdigest()
+        target = self.blob(name)
+        if not target.exists():
+            temporary = _beside(target)
+            shutil.copyfile(source, temporary)
+            _link(temporary, target)
+        return name
+
+    def blob(self, name: str) -> Path:
+        """The file of a blob."""
+        return self.root / "blobs" / name[:2] / name
+
+    def materialise(self, blobs: Mapping[str, str], prefix: str, folder: Path) -> Path:
+        """Links in `folder` to the blobs whose names start with `prefix/`, under the rest."""
+        for name, digest in blobs.items():
+            if name.startswith(f"{prefix}/"):
+                (folder / name.removeprefix(f"{prefix}/")).symlink_to(self.blob(digest).resolve())
+        return folder
+
+    @contextmanager
+    def claim(self, digest: str) -> Iterator[bool]:
+        """Hold a stage for this process; False if another process holds it.
+
+        The lock is the kernel's: it ends with its holder, however that ends.
+        """
+        path = self.root / "claims" / f"{digest}.lock"
+        with path.open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+
+def write_replacing(path: Path, content: bytes) -> None:
+    """Write a file that may be written again (a report), so that a reader sees a whole one."""
+    temporary = _beside(path)
+    _write(temporary, content)
+    temporary.replace(path)
+
+
+def _commit(path: Path, content: bytes) -> None:
+    """Create `path` with `content` for good, unless it is already there."""
+    if path.exists():
+        return
+    temporary = _beside(path)
+    _write(temporary, content)
+    _link(temporary, path)
+
+
+def _beside(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a written file its name. link() refuses to overwrite; rename() would not."""
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        # Somebody was first; content under one name is the same by construction.
+        pass
+    finally:
+        temporary.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,244 @@
+"""What a suite file may say. Field names are the YAML keys, so the file reads like these classes.
+
+Where a field is a list, a single value will do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Len, MinLen
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    WithJsonSchema,
+)
+
+from bench.closed import AnyNumber, Closed, Fault, Many, Reads
+from bench.steps import COMPRESSIONS, TUNINGS, Step, StepPattern
+from bench.task_files import TaskEntry
+from bench.wording import unknown
+from reports.record import SETTINGS, Setting
+
+AXES = ("model", "adapter_blocks", "compression", "tuning", "task", "seed")
+"""In the order in which a matrix is written out: the last changes fastest."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=100)]
+"""Safe as the name of a folder."""
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", max_length=100)]
+"""Safe in a table and in a file name once its slashes are replaced."""
+
+
+def _blocks(value: object) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]{1,3})\+([0-9]{1,3})", value) if isinstance(value, str) else None
+    if not match:
+        raise Fault("it must be bottom+top adapter blocks, as in 2+2")
+    blocks = int(match[1]), int(match[2])
+    if blocks == (0, 0):
+        raise Fault("0+0 leaves nothing to tune; at least one side needs a block, as in 0+2")
+    return blocks
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    seen: set[int] = set()
+    for index, seed in enumerate(seeds):
+        if seed in seen:
+            raise Fault(f"the seed {seed} is given twice; a seed is one sample", index)
+        seen.add(seed)
+    return seeds
+
+
+def _version(schema: int) -> int:
+    if schema != 1:
+        raise Fault(f"schema {schema} is of another version; this one reads schema: 1")
+    return schema
+
+
+def _composition_pattern(value: object) -> StepPattern | tuple[StepPattern, ...]:
+    if isinstance(value, tuple):
+        return _STEP_PATTERNS.validate_python(value)
+    return COMPRESSIONS.read_pattern(value)
+
+
+AdapterBlocks = Annotated[
+    tuple[int, int],
+    BeforeValidator(_blocks),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,3}\+[0-9]{1,3}$"}),
+]
+Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
+Seeds = Annotated[Many[Seed], AfterValidator(_distinct)]
+Compression = Annotated[Step, Reads(COMPRESSIONS.read, "compression")]
+Tuning = Annotated[Step, Reads(TUNINGS.read, "tuning")]
+TuningPattern = Annotated[StepPattern, Reads(TUNINGS.read_pattern, "tuning_pattern")]
+CompressionPattern = Annotated[
+    StepPattern | tuple[StepPattern, ...],
+    Reads(_composition_pattern, "compression_pattern"),
+]
+_STEP_PATTERNS: TypeAdapter[tuple[StepPattern, ...]] = TypeAdapter(
+    Annotated[
+        tuple[Annotated[StepPattern, Reads(COMPRESSIONS.read_pattern, "step_pattern")], ...],
+        Len(1),
+    ]
+)
+
+
+class ModelSpec(Closed):
+    """A foundation model."""
+
+    source: Annotated[str, MinLen(1)]
+    """Hub id (`org/name`), folder (relative to the suite), `timm:NAME`, or `random:CONFIG` for
+    random weights of the shape in a folder's config.json."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the weights are stored in, whatever they were saved in."""
+    revision: Annotated[str, MinLen(1)] | None = None
+    """Commit, branch or tag of a hub model; without it the newest commit."""
+
+
+class Pattern(Closed):
+    """Matches cases: every axis named has one of the values given.
+
+    A compression or tuning matches if all keys given are equal. A compression pattern that is a
+    mapping matches a composition if any step does; a list within the list, if all steps do.
+    """
+
+    model: Many[str] | None = None
+    adapter_blocks: Many[AdapterBlocks] | None = None
+    compression: Many[CompressionPattern] | None = None
+    tuning: Many[TuningPattern] | None = None
+    task: Many[str] | None = None
+    seed: Many[Seed] | None = None
+
+    def matches(self, axes: Mapping[str, object]) -> bool:
+        """Whether the case with these values is meant. An axis it does not have never matches."""
+        return all(
+            axis in axes and any(_fits(each, axes[axis]) for each in alternatives)
+            for axis in self.model_fields_set
+            if (alternatives := getattr(self, axis)) is not None
+        )
+
+
+def _fits(wanted: object, value: object) -> bool:
+    if isinstance(wanted, StepPattern):
+        steps = value if isinstance(value, tuple) else (value,)
+        return any(wanted.matches(step) for step in steps)
+    if isinstance(wanted, tuple) and isinstance(value, tuple) and isinstance(value[0], Step):
+        return len(wanted) == len(value) and all(map(_fits, wanted, value))
+    return wanted == value
+
+
+class Include(Closed):
+    """A product of its own, added after `exclude`. What it leaves out comes from the matrix."""
+
+    model: Many[str] | None = None
+    adapter_blocks: Many[AdapterBlocks] | None = None
+    compression: Many[Many[Compression]] | None = None
+    tuning: Many[Tuning] | None = None
+    task: Many[str] | None = None
+    seed: Seeds | None = None
+
+
+class Matrix(Closed):
+    """Cases: the product of its six axes."""
+
+    model: Many[str]
+    """Names in `models`."""
+    adapter_blocks: Many[AdapterBlocks]
+    """Trainable blocks at the bottom and the top, `2+2`."""
+    compression: Many[Many[Compression]]
+    """How the emulator is made; a list within the list is a composition, applied in order."""
+    tuning: Many[Tuning]
+    """How the trainable blocks are trained."""
+    task: Many[str]
+    """Names in `tasks`, or of files in suites/tasks."""
+    seed: Seeds
+    """Of initialisation and order, never of a split or the scored items."""
+    include: AnyNumber[Include] = ()
+    exclude: AnyNumber[Pattern] = ()
+
+
+class Train(Closed):
+    """How the trainable blocks are trained, in every setting that trains."""
+
+    optimizer: Literal["adamw"] = "adamw"
+    learning_rate: Annotated[float, Gt(0)] = 5e-5
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """Of the learning rate, after the warm-up."""
+    warmup_steps: Annotated[int, Ge(0)] = 0
+    epochs: Annotated[float, Gt(0)] = 1.0
+    max_steps: Annotated[int, Ge(1)] | None = None
+    """Wins over `epochs`, as in the Hugging Face Trainer."""
+    batch_size: Annotated[int, Ge(1)] = 8
+    grad_clip: Annotated[float, Gt(0)] | None = 1.0
+    """Largest norm of the gradient; null for no clipping."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    checkpoints: Annotated[int, Ge(1)] = 1
+    """Kept and scored on the selection slice; the best is plugged in."""
+    train_all: bool = False
+    """Full fine-tuning also trains embeddings, final norm and head."""
+
+
+class Evaluate(Closed):
+    """How a model is scored."""
+
+    batch_size: Annotated[int, Ge(1)] = 16
+    examples: Annotated[int, Ge(1)] | None = None
+    """Score only the first so many; null for all."""
+
+
+class When(Pattern):
+    """A pattern that may also name settings."""
+
+    setting: Many[Setting] | None = None
+
+
+class Override(Closed):
+    """Other values where `when` matches; later overrides win."""
+
+    when: When
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+
+
+def _profile(values: dict[str, Any]) -> dict[str, Any]:
+    known = [key for key in SuiteFile.known_keys() if key != "profiles"]
+    for key in values:
+        if key not in known:
+            raise Fault(unknown("key", key, known), key, on_key=True)
+    return values
+
+
+Profile = Annotated[
+    dict[str, Any],
+    AfterValidator(_profile),
+    WithJsonSchema({"type": "object", "propertyNames": {"not": {"const": "profiles"}}}),
+]
+Entry = Annotated[TaskEntry, Reads(TaskEntry.model_validate, "task")]
+
+
+class SuiteFile(Closed):
+    """A suite: what to compare, on what, and how."""
+
+    schema_version: Annotated[int, AfterValidator(_version), WithJsonSchema({"const": 1})] = Field(
+        alias="schema"
+    )
+    """Version of this format."""
+    name: Name
+    """Names the report's folder."""
+    models: Annotated[dict[Key, ModelSpec], Len(1)]
+    tasks: dict[Key, Entry] = Field(default_factory=dict)
+    """Tasks of this suite, by name; the ones that come along need no entry."""
+    matrix: Many[Matrix]
+    settings: Many[Setting] = SETTINGS
+    """The paper's settings that are run and shown."""
+    references: Many[Tuning] = (TUNINGS.read("full"),)
+    """Tunings for which the complete model is fine-tuned too."""
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    overrides: AnyNumber[Override] = ()
+    profiles: dict[Name, Profile] = Field(default_factory=dict)
+    """By name, what `--profile NAME` lays over the suite: mappings merge, the rest replaces."""

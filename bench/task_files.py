@@ -1,0 +1,155 @@
+"""From a suite's `tasks` entry, or a file of suites/tasks, to a checked task.
+
+An entry names a kind or another task file, and overrides that file's fields; `data` merges.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+import bench
+from bench.checking import check, locate, refuse
+from bench.closed import Closed, closed_model
+from bench.overlay import merge
+from bench.tasks.builtin import BUILTIN
+from bench.tasks.kinds import KINDS
+from bench.wording import one_line, shown, unknown
+from bench.yaml_reader import Node, read_file
+
+SUITES = Path(bench.__file__).parent.parent / "suites"
+"""Beside the package, in a checkout as in an installation."""
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task of a suite, its data found."""
+
+    name: str
+    kind: str
+    parameters: Any
+    """An instance of the dataclass that `bench.tasks.kinds.KINDS` names."""
+    files: Mapping[str, Path]
+    """Split to absolute path; empty if the data are built in."""
+    builtin: str | None
+
+
+class TaskEntry(BaseModel):
+    """A task: a kind or a task file's name, and its fields, which depend on the kind."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    task: str
+
+
+def task_files() -> dict[str, Path]:
+    """The tasks that come along, by name."""
+    folder = SUITES / "tasks"
+    paths = sorted(folder.rglob("*.yaml"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+
+
+def read_task_file(name: str) -> Node:
+    """The tree of one of `task_files`."""
+    path = task_files()[name]
+    return read_file(path, str(path))
+
+
+def resolve(name: str, entry: Node, folder: Path) -> tuple[Task, Node]:
+    """The task that `entry` describes, and the tree with what it takes from task files.
+
+    Args:
+        name: what the suite calls it.
+        entry: its mapping.
+        folder: what paths given by `--set` are relative to.
+
+    Raises:
+        SuiteError: one line, at the value that is wrong.
+    """
+    above = ("tasks", name)
+    kind, whole = follow(entry, above)
+    fields = _without_task(whole)
+    checked = check(fields_of(kind), fields, above)
+    parameters = KINDS[kind].parameters(**dict(checked))
+    files, builtin = _data(kind, fields, above, folder)
+    return Task(name, kind, parameters, files, builtin), whole
+
+
+def follow(entry: Node, above: tuple[str, ...]) -> tuple[str, Node]:
+    """Lay the entry over the task file it names, that over the next, until one names a kind.
+
+    Returns the kind and the whole tree; `above` is the entry's path, for errors.
+    """
+    known = task_files()
+    seen: list[str] = []
+    node, kind = entry, check(TaskEntry, entry, above).task
+    while kind not in KINDS:
+        named = locate(node, ("task",)).node.place
+        if kind not in known:
+            refuse(named, (*above, "task"), unknown("task", kind, [*KINDS, *known]))
+        if kind in seen:
+            circle = " -> ".join([*seen, kind])
+            refuse(named, (*above, "task"), f"a circle: {circle}; one of them must name a kind")
+        seen.append(kind)
+        base = read_task_file(kind)
+        kind = check(TaskEntry, base, above).task
+        node = merge(base, _without_task(node))
+    return kind, node
+
+
+def _without_task(node: Node) -> Node:
+    assert isinstance(node.value, dict)
+    return replace(node, value={key: each for key, each in node.value.items() if key != "task"})
+
+
+@cache
+def fields_of(kind: str) -> type[Closed]:
+    """The class that checks what a task of this kind says."""
+    return closed_model(KINDS[kind].parameters)
+
+
+def _data(
+    kind: str, fields: Node, above: tuple[str, ...], folder: Path
+) -> tuple[dict[str, Path], str | None]:
+    """The data's files, or the name of a built-in data set."""
+    above = (*above, "data")
+    data = locate(fields, ("data",)).node
+    given = data.value if data is not fields and isinstance(data.value, dict) else {}
+    for key in given:
+        if key not in ("builtin", *SPLITS):
+            refuse(data.keys[key], (*above, key), unknown("split", key, ("builtin", *SPLITS)))
+    if "builtin" in given:
+        return {}, _builtin(data, above)
+    for split in KINDS[kind].splits:
+        if split not in given:
+            refuse(data.place, above, f"missing; add '{split}: FILE', or 'builtin: NAME'")
+    return {split: _file(node, (*above, split), folder) for split, node in given.items()}, None
+
+
+def _builtin(data: Node, above: tuple[str, ...]) -> str:
+    assert isinstance(data.value, dict)
+    name = str(data.value["builtin"].value)
+    if name not in BUILTIN:
+        place = data.value["builtin"].place
+        refuse(place, (*above, "builtin"), unknown("built-in data set", name, BUILTIN))
+    for key in data.value:
+        if key != "builtin":
+            refuse(data.keys[key], (*above, key), "a file beside 'builtin'; give one or the other")
+    return name
+
+
+def _file(node: Node, path: tuple[str, ...], folder: Path) -> Path:
+    written_in = Path(node.place.origin).parent if node.place.line else folder
+    file = os.path.abspath(written_in / os.path.expanduser(str(node.value)))
+    if not os.path.isfile(file):
+        given = f"no such file: '{shown(str(node.value))}'"
+        refuse(node.place, path, f"{given}; it is relative to {one_line(str(written_in))}")
+    return Path(file)

@@ -1,0 +1,74 @@
+"""The table of task kinds: what a task file may say, and the module that runs it.
+
+It never imports torch, so a suite's tasks are checked before anything heavy loads.
+A task is a kind plus its fields; `suites/tasks/NAME.yaml` and a suite's own `tasks`
+section are read into these dataclasses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, MinLen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Perplexity:
+    """Perplexity of a split's whole text, in fixed blocks, weighted by tokens."""
+
+    data: dict[str, str] = field(default_factory=dict)
+    """Split to file (JSONL, one object a line), or `{builtin: NAME}`. Splits: train, validation
+    (selection; optional), test (scored)."""
+    text: str = "text"
+    """The field of a row that holds its text."""
+    block: Annotated[int, Ge(2)] = 512
+    """Tokens in a block; also the sequence length of tuning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultipleChoice:
+    """Choices scored by log-likelihood through lm-eval; tuned on the right choice."""
+
+    data: dict[str, str] = field(default_factory=dict)
+    """Split to file (JSONL with the fields the templates name)."""
+    doc_to_text: Annotated[str, MinLen(1)] = "question"
+    doc_to_choice: Annotated[str, MinLen(1)] = "choices"
+    doc_to_target: Annotated[str, MinLen(1)] = "label"
+    """lm-eval's own: the name of a field, or a jinja template over a row's fields."""
+    length: Annotated[int, Ge(2)] = 512
+    """Longest context plus choice, in tokens; longer contexts lose their start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageClassification:
+    """Top-1 and top-5 accuracy of a model whose head has the task's classes."""
+
+    data: dict[str, str] = field(default_factory=dict)
+    """Split to .npz file with `images` (N, H, W) or (N, C, H, W) in 0..1 and `labels` (N,), or
+    `{builtin: NAME}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One row of the table."""
+
+    parameters: type[Perplexity] | type[MultipleChoice] | type[ImageClassification]
+    module: str
+    """Module with `prepare(parameters, files, model) -> Task`."""
+    model: str
+    """The kind of model that can run it: language or vision."""
+    splits: tuple[str, ...] = ("train", "test")
+    """Splits that must be there."""
+
+    @property
+    def summary(self) -> str:
+        """The first line of the parameters' docstring."""
+        return (self.parameters.__doc__ or "").splitlines()[0]
+
+
+KINDS: dict[str, Kind] = {
+    "image_classification": Kind(ImageClassification, "bench.tasks.vision", "vision"),
+    "multiple_choice": Kind(MultipleChoice, "bench.tasks.language", "language"),
+    "perplexity": Kind(Perplexity, "bench.tasks.perplexity", "language"),
+}

@@ -1,0 +1,111 @@
+"""Perplexity of a text: tokens of a whole split in fixed blocks, weighted by tokens.
+
+The split is concatenated before it is cut, so neither the number of workers nor the batch
+size moves a block (the authors' code loses a remainder per 1,000 rows and worker).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import SuiteError
+from bench.tasks import data
+from bench.tasks.kinds import Perplexity
+from bench.tasks.sequences import mean_loss, pad, token_losses
+from bench.tasks.task import Evaluation, Example, subset
+from offsite.models import Foundation
+from offsite.training import Batch
+from reports.record import Metric
+
+SELECTION_BATCH = 16
+
+
+def prepare(parameters: Perplexity, foundation: Foundation) -> PerplexityTask:
+    """The task for one model's tokenizer."""
+    if foundation.tokenizer is None:
+        raise SuiteError("task kind 'perplexity' needs a model with a tokenizer")
+    return PerplexityTask(parameters, foundation)
+
+
+class PerplexityTask:
+    """See the module's docstring."""
+
+    def __init__(self, parameters: Perplexity, foundation: Foundation) -> None:
+        assert foundation.tokenizer is not None
+        self.parameters = parameters
+        self.tokenizer = foundation.tokenizer
+
+    def training_examples(self) -> list[Example]:
+        """Whole blocks of the train split; the remainder is left out."""
+        return [e for e in self._blocks("train") if len(e["input_ids"]) == self.parameters.block]
+
+    def collate(self, examples: list[Example]) -> Batch:
+        """Blocks of equal length need no padding; the last one of a split may."""
+        return pad(examples, self.tokenizer.pad_token_id)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean next-token loss in nats."""
+        return mean_loss(model, batch)
+
+    def selection_loss(self, model: nn.Module) -> float:
+        """Mean next-token loss on the validation split."""
+        items = self._score(model, self._blocks("validation"), SELECTION_BATCH)
+        return sum(i["nll"] for i in items) / sum(i["tokens"] for i in items)
+
+    def evaluate(self, model: nn.Module, *, batch_size: int, examples: int | None) -> Evaluation:
+        """exp of the mean next-token loss over all blocks; the items are the blocks."""
+        blocks = self._blocks("test")
+        chosen = [blocks[i] for i in subset(len(blocks), examples)]
+        items = self._score(model, chosen, batch_size)
+        tokens = sum(item["tokens"] for item in items)
+        mean = sum(item["nll"] for item in items) / tokens
+        metric = Metric(
+            metric="perplexity",
+            value=math.exp(mean),
+            unit="1",
+            better="lower",
+            stderr=_stderr(items, mean, tokens),
+            n=tokens,
+            phase="evaluate",
+        )
+        return Evaluation([metric], items)
+
+    def _blocks(self, split: str) -> list[Example]:
+        eos = self.tokenizer.eos_token_id
+        texts = data.builtin_split(self.parameters.data, split)
+        if texts is None:
+            rows = data.rows(self.parameters.data, split)
+            texts = [row[self.parameters.text] for row in rows]
+        stream: list[int] = []
+        for text in texts:
+            ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            stream += [*ids, eos]
+        size = self.parameters.block
+        cuts = [stream[i : i + size] for i in range(0, len(stream), size)]
+        # A single token predicts nothing.
+        return [{"input_ids": c, "labels": c} for c in cuts if len(c) > 1]
+
+    def _score(
+        self, model: nn.Module, blocks: list[Example], batch_size: int
+    ) -> list[dict[str, float]]:
+        device = next(model.parameters()).device
+        items: list[dict[str, float]] = []
+        for start in range(0, len(blocks), batch_size):
+            batch = self.collate(blocks[start : start + batch_size]).to(device)
+            with torch.inference_mode():
+                losses, counted = token_losses(model, batch)
+            sums, counts = losses.sum(1).double().tolist(), counted.sum(1).tolist()
+            items += [{"nll": n, "tokens": c} for n, c in zip(sums, counts, strict=True)]
+        return items
+
+
+def _stderr(items: list[dict[str, float]], mean: float, tokens: float) -> float | None:
+    """Standard error of the perplexity over blocks (ratio estimator, delta method)."""
+    count = len(items)
+    if count < 2:
+        return None
+    squares = sum((item["nll"] - mean * item["tokens"]) ** 2 for item in items)
+    return math.exp(mean) * math.sqrt(squares * count / (count - 1)) / tokens

@@ -1,0 +1,90 @@
+"""What every task offers: training batches, a loss, a selection score, an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from offsite.models import Foundation
+from offsite.training import Batch
+from reports.record import Metric
+
+Example = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores of one model on one task, and the items behind them."""
+
+    metrics: list[Metric]
+    items: list[dict[str, Any]] = field(default_factory=list)
+    """One object an item, in a fixed order: what paired statistics are made from."""
+
+
+class Task(Protocol):
+    """A task bound to a model's tokenizer or transforms. One definition trains and scores."""
+
+    def training_examples(self) -> list[Example]:
+        """Everything there is to tune on."""
+        ...
+
+    def collate(self, examples: list[Example]) -> Batch:
+        """Examples as the tensors of one step."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean loss of a batch."""
+        ...
+
+    def selection_loss(self, model: nn.Module) -> float:
+        """Loss on the selection slice, which is neither trained on nor scored."""
+        ...
+
+    def evaluate(self, model: nn.Module, *, batch_size: int, examples: int | None) -> Evaluation:
+        """Score the test split, or a fixed subset of `examples` of its items."""
+        ...
+
+
+def prepare(described: Mapping[str, Any], data: Mapping[str, str], foundation: Foundation) -> Task:
+    """The task of a stage's `params["task"]` over data at `data`, for one model."""
+    import importlib
+
+    from bench.tasks.kinds import KINDS
+
+    kind = KINDS[described["kind"]]
+    fields = {key: value for key, value in described.items() if key != "kind"}
+    parameters = kind.parameters(**fields, data=dict(data))
+    task: Task = importlib.import_module(kind.module).prepare(parameters, foundation)
+    return task
+
+
+def batches(task: Task, examples: list[Example], *, batch_size: int, seed: int) -> Iterator[Batch]:
+    """Endless batches: each epoch a new order that depends on `seed` alone."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        order = torch.randperm(len(examples), generator=generator).tolist()
+        for start in range(0, len(order), batch_size):
+            yield task.collate([examples[i] for i in order[start : start + batch_size]])
+
+
+def steps_for(examples: int, *, batch_size: int, epochs: float, max_steps: int | None) -> int:
+    """Optimizer steps of a run; `max_steps` wins over `epochs`."""
+    per_epoch = -(-examples // batch_size)
+    return max_steps or max(1, round(epochs * per_epoch))
+
+
+def subset(total: int, examples: int | None) -> list[int]:
+    """Positions of the items to score: all, or `examples` spread over the whole split.
+
+    Never the first ones: splits are often sorted by source or by difficulty.
+
+    >>> subset(10, 4)
+    [0, 2, 5, 7]
+    """
+    if examples is None or examples >= total:
+        return list(range(total))
+    return [i * total // examples for i in range(examples)]

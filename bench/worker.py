@@ -1,0 +1,128 @@
+"""`python -m bench.worker RESULTS PLAN STAGE`: do one stage and write its record.
+
+The process ends when the stage does, whatever happens in it: peak memory is clean, and a
+crash costs one stage. Exit status 0 means a record was written; 3, that the stage did not
+succeed and an attempt says why. Anything else is for the runner to explain.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import os
+import random
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from bench.environment import this_machine
+from bench.measure.memory import MemoryMeter
+from bench.plan import Stage, read_plan
+from bench.stages import KINDS
+from bench.stages.outcome import FAILED, describe
+from bench.stages.work import StageResult, Work
+from bench.store import Store
+from reports.record import Outcome, Record
+
+
+def main(arguments: list[str]) -> int:
+    """Do the stage; returns the exit status."""
+    results, plan_name, digest = arguments
+    store = Store.open(Path(results))
+    plan = read_plan(store.read_plan(plan_name))
+    stage = next(s for s in plan.stages if s.digest == digest)
+    started = datetime.datetime.now(datetime.UTC).isoformat()
+    clock = time.perf_counter()
+    scratch = Path(tempfile.mkdtemp(prefix="offsite-bench-"))
+    memory = MemoryMeter()
+    memory.floor()
+    try:
+        settle(stage, threads=this_machine().cores)
+        if stage.environment["device"] == "cuda":
+            from bench.measure.cuda import CudaMemory
+
+            memory.gpu = CudaMemory()
+        work = Work(
+            stage,
+            store,
+            this_machine().fingerprint,
+            scratch,
+            memory,
+            trust_remote_code=os.environ.get("OFFSITE_BENCH_TRUST_REMOTE_CODE") == "1",
+        )
+        module, _, name = KINDS[stage.kind].function.partition(":")
+        result: StageResult = getattr(importlib.import_module(module), name)(work)
+        blobs = {name: store.save_blob(path) for name, path in result.files.items()}
+        outcome: Outcome = "ok"
+        reason = None
+    except Exception as error:  # every failure is an outcome with a reason
+        traceback.print_exc()
+        result, blobs = StageResult(), {}
+        outcome, reason = classify(error)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    observed = {"started": started, "seconds": time.perf_counter() - clock, "pid": os.getpid()}
+    record = describe(stage, outcome, reason, observed).model_copy(
+        update={
+            "metrics": (*result.metrics, *memory.metrics) if outcome == "ok" else (),
+            "blobs": blobs,
+            "facts": result.facts,
+        }
+    )
+    # Validates what model_copy does not.
+    record = Record.model_validate(record.model_dump())
+    if outcome == "ok":
+        store.save_record(record)
+        return 0
+    store.save_attempt(record)
+    return FAILED
+
+
+def settle(stage: Stage, *, threads: int) -> None:
+    """Fix threads, generators and algorithms, so that a stage repeats to the last digit."""
+    import numpy as np
+    import torch
+
+    seed = int(stage.params.get("seed", 0))
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    if stage.environment["device"] == "cpu":
+        torch.use_deterministic_algorithms(True)
+
+
+def classify(error: Exception) -> tuple[Outcome, str]:
+    """Outcome and one-line reason of an exception."""
+    import torch
+
+    from offsite.training import NonFiniteLoss
+
+    text = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, torch.OutOfMemoryError):
+        return "oom_gpu", text
+    if isinstance(error, MemoryError):
+        return "oom_host", text or "the machine has no more memory"
+    if isinstance(error, NonFiniteLoss):
+        return "invalid", text
+    return "failed", f"{type(error).__name__}: {text}"
+
+
+def end_with_input() -> None:
+    """End this process when its standard input does, which is when its runner ended."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(FAILED + 1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    if os.environ.get("OFFSITE_BENCH_END_WITH_INPUT") == "1":
+        end_with_input()
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,134 @@
+"""The training step and loop, shared by every setting.
+
+Frozen parameters get no gradient and no optimizer state. The loop knows no clock: whoever
+measures passes `on_step`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How the trainable parameters are trained."""
+
+    learning_rate: float
+    steps: int
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup_steps: int = 0
+    grad_clip: float | None = 1.0
+    """Largest norm of the gradient; None does not clip."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 computes under autocast; what trains is held in float32 either way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tensors of one step and what they hold, counted once."""
+
+    inputs: dict[str, Tensor]
+    samples: int
+    tokens_real: int | None = None
+    """Tokens that are not padding; None where samples have no tokens (images)."""
+    tokens_padded: int | None = None
+    """All positions the model computes, padding included."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return Batch(inputs, self.samples, self.tokens_real, self.tokens_padded)
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss of a step was NaN or infinite. The run has no result."""
+
+
+def train(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    recipe: Recipe,
+    *,
+    loss_of: Callable[[nn.Module, Batch], Tensor],
+    on_step: Callable[[int, Batch], None] = lambda step, batch: None,
+) -> list[float]:
+    """Run `recipe.steps` optimizer steps in place; returns the loss of each.
+
+    Args:
+        model: its parameters with `requires_grad` are trained, the others stay as they are.
+        batches: at least `recipe.steps` of them.
+        recipe: learning rate and the rest.
+        loss_of: scalar loss of a batch.
+        on_step: called after each step with its number (from 1) and its batch.
+
+    Raises:
+        NonFiniteLoss: a loss was NaN or infinite.
+        ValueError: there are fewer batches than steps.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = _optimizer(parameters, recipe)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(step, recipe))
+    device = parameters[0].device
+    losses: list[Tensor] = []
+    model.train()
+    # zip asks the first iterator first: no batch is drawn past the last step.
+    for step, batch in zip(range(1, recipe.steps + 1), batches, strict=False):
+        here = batch.to(device)
+        with autocast(device, recipe.precision):
+            loss = loss_of(model, here)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if recipe.grad_clip is not None:
+            nn.utils.clip_grad_norm_(parameters, recipe.grad_clip)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.detach())
+        on_step(step, here)
+    model.eval()
+    if len(losses) < recipe.steps:
+        raise ValueError(f"{len(losses)} batches for {recipe.steps} steps")
+    return _finite(losses)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Compute in bfloat16 inside the block where `precision` is bf16."""
+    if precision == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    # Norm weights and biases are not decayed: shrinking them changes the scale of a block.
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    filled = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(filled, lr=recipe.learning_rate, fused=True)
+
+
+def _factor(step: int, recipe: Recipe) -> float:
+    """Share of the learning rate at `step` (from 0): linear warm-up, then the schedule to 0."""
+    if step < recipe.warmup_steps:
+        return (step + 1) / recipe.warmup_steps
+    if recipe.schedule == "constant":
+        return 1.0
+    done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    return 1.0 - done if recipe.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def _finite(losses: list[Tensor]) -> list[float]:
+    # One transfer at the end: asking each step would make a GPU wait for the host.
+    values: list[float] = torch.stack([loss.float() for loss in losses]).cpu().tolist()
+    for step, value in enumerate(values, start=1):
+        if not math.isfinite(value):
+            raise NonFiniteLoss(f"loss of step {step} is {value}")
+    return values

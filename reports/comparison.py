@@ -1,0 +1,254 @@
+"""Find, in the tidy table, all that belongs to one model on one task.
+
+This is where rows become the paper's question: the same model, the same task, five settings.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import NamedTuple
+
+import pandas as pd
+
+from reports.results import NOT_RUN
+from reports.statistics import Better
+
+QUALITY = ("top1", "acc", "exact_match", "perplexity", "word_perplexity", "acc_norm", "top5")
+"""Metrics of a setting, the one to show first coming first."""
+THROUGHPUTS = ("throughput_tokens_real", "throughput_samples")
+
+
+class Treatment(NamedTuple):
+    """One row of a settings table. Without a layout it is tuning the whole model."""
+
+    layout: str
+    compression: str
+    tuning: str
+
+
+class Failure(NamedTuple):
+    """Why a number is missing."""
+
+    seed: int | None
+    word: str
+    """The stage's outcome, or `not run`."""
+    reason: str
+
+
+class Entry(NamedTuple):
+    """One row of the tidy table, with None for what is empty."""
+
+    model: str
+    layout: str
+    compression: str
+    tuning: str
+    task: str
+    seed: int | None
+    setting: str
+    metric: str
+    value: float | None
+    unit: str
+    better: str
+    stderr: float | None
+    n: int | None
+    stage: str
+    machine: str
+    outcome: str
+    reason: str
+    grade: str
+    phase: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One metric in one place: what was measured, by seed, and what was not."""
+
+    values: Mapping[int | None, float]
+    """Mean over repeats; the key is None where no seed enters the stage."""
+    failures: tuple[Failure, ...] = ()
+    """One for every seed that has no value."""
+    unmeasured: str = ""
+    """Why the stage ran but could not measure this."""
+    grades: tuple[str, ...] = ()
+    """Grades other than exact, with their reasons."""
+    machines: frozenset[str] = frozenset()
+    unit: str = ""
+    better: Better = "higher"
+    items: int | None = None
+    """Scored items of one evaluation."""
+    stderr: float | None = None
+    """Largest standard error over those items."""
+
+    @property
+    def numbers(self) -> list[float]:
+        """The values, in the order the seeds were planned."""
+        return list(self.values.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One model on one task."""
+
+    model: str
+    task: str
+    metrics: tuple[str, ...]
+    """Quality metrics that have a value, the one to show first; empty if nothing was scored."""
+    treatments: tuple[Treatment, ...]
+    """In plan order, tuning the whole model first."""
+    entries: Mapping[tuple[str, Treatment], Sequence[Entry]]
+    """By setting or, for what is not an evaluation, by stage kind."""
+
+    @property
+    def reference(self) -> Treatment | None:
+        """Full fine-tuning: tuning `full` if it was planned, else the first that was."""
+        whole = [t for t in self.treatments if not t.layout and t.tuning]
+        return next((t for t in whole if t.tuning == "full"), next(iter(whole), None))
+
+    @property
+    def sandwiches(self) -> tuple[Treatment, ...]:
+        """The rows with an emulator."""
+        return tuple(t for t in self.treatments if t.layout)
+
+    @property
+    def throughput(self) -> str:
+        """The speed to show: real tokens where there are tokens, else samples."""
+        found = [e for entries in self.entries.values() for e in entries]
+        told = {e.metric for e in found}
+        measured = {e.metric for e in found if e.value is not None}
+        by_choice = sorted(THROUGHPUTS, key=lambda metric: metric not in measured)
+        return next((metric for metric in by_choice if metric in told), "")
+
+    def has(self, *roles: str) -> bool:
+        """Whether any of these settings or stage kinds was asked for."""
+        return any(role in roles for role, _ in self.entries)
+
+    def setting(self, setting: str, treatment: Treatment, metric: str) -> Observed:
+        """A quality metric of one of the five settings, seen from one row."""
+        sources = self._sources(setting, treatment)
+        return self._observe(sources, lambda e: e.metric == metric and e.phase != "train")
+
+    def training(self, metric: str, treatment: Treatment, phase: str = "train") -> Observed:
+        """A metric of the training stage itself: speed, memory, trainable parameters."""
+        emulator = Treatment(treatment.layout, treatment.compression, "")
+        sources = [("tune", treatment), ("emulator", emulator)]
+        if not treatment.layout:
+            sources = [("finetune", treatment)]
+        return self._observe(sources, lambda e: e.metric == metric and e.phase in ("", phase))
+
+    def better(self, metric: str) -> Better:
+        """Which way a metric points, as its records say."""
+        entries = (entry for found in self.entries.values() for entry in found)
+        points = next((entry.better for entry in entries if entry.metric == metric), "higher")
+        return "lower" if points == "lower" else "higher"
+
+    def _sources(self, setting: str, treatment: Treatment) -> list[tuple[str, Treatment]]:
+        """Where a setting's number is, then the stages it was made from, nearest first."""
+        emulator = Treatment(treatment.layout, treatment.compression, "")
+        whole = self.reference if treatment.layout else treatment
+        if setting == "full_zero_shot":
+            return [(setting, Treatment("", "", ""))]
+        if setting == "emulator_zero_shot":
+            return [(setting, emulator), ("emulator", emulator)]
+        if setting == "full_finetuned":
+            return [(setting, whole), ("finetune", whole)] if whole else []
+        return [(setting, treatment), ("tune", treatment), ("emulator", emulator)]
+
+    def _observe(
+        self, sources: list[tuple[str, Treatment]], matches: Callable[[Entry], bool]
+    ) -> Observed:
+        found = [self.entries.get(source, ()) for source in sources]
+        entries = list(found[0]) if found else []
+        upstream = [entry for source in found[1:] for entry in source]
+        return _observed(entries, upstream, [e for e in entries if matches(e)])
+
+
+def comparisons(frame: pd.DataFrame) -> tuple[Comparison, ...]:
+    """Every (model, task) of the tidy table, in its order."""
+    by_pair: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in _entries(frame):
+        by_pair[entry.model, entry.task].append(entry)
+    return tuple(
+        _comparison(model, task, [*by_pair.get((model, ""), ()), *entries])
+        for (model, task), entries in by_pair.items()
+        if model and task
+    )
+
+
+def _entries(frame: pd.DataFrame) -> list[Entry]:
+    columns = frame[list(Entry._fields)]
+    plain = columns.astype(object).where(columns.notna(), None)
+    return [Entry(*values) for values in plain.itertuples(index=False, name=None)]
+
+
+def _comparison(model: str, task: str, entries: list[Entry]) -> Comparison:
+    placed: dict[tuple[str, Treatment], list[Entry]] = defaultdict(list)
+    for e in entries:
+        role = e.setting if e.stage == "evaluate" else e.stage
+        placed[role, Treatment(e.layout, e.compression, e.tuning)].append(e)
+    scored = {e.metric for e in entries if e.stage == "evaluate" and e.value is not None}
+    return Comparison(
+        model=model,
+        task=task,
+        metrics=tuple(metric for metric in QUALITY if metric in scored),
+        treatments=_treatments([e for e in entries if e.task]),
+        entries=dict(placed),
+    )
+
+
+def _treatments(entries: list[Entry]) -> tuple[Treatment, ...]:
+    found = list(dict.fromkeys(Treatment(e.layout, e.compression, e.tuning) for e in entries))
+    # The zero-shot evaluations belong to every row of their emulator or model; they are a row
+    # of their own only where nothing was tuned.
+    tuned = {(t.layout, t.compression) for t in found if t.tuning}
+    rows = [t for t in found if t.tuning or (t.layout, t.compression) not in tuned]
+    if any(t.layout for t in rows):
+        rows = [t for t in rows if t.layout or t.tuning]
+    return tuple(sorted(rows, key=lambda t: bool(t.layout)))
+
+
+def _observed(entries: list[Entry], upstream: list[Entry], matching: list[Entry]) -> Observed:
+    measured = [e for e in matching if e.value is not None]
+    by_seed: dict[int | None, list[float]] = defaultdict(list)
+    for e in matching:
+        if e.value is not None:
+            by_seed[e.seed].append(e.value)
+    return Observed(
+        values={seed: fmean(values) for seed, values in by_seed.items()},
+        failures=_failures(entries, upstream, set(by_seed)),
+        unmeasured=next((e.reason for e in matching if e.value is None), ""),
+        grades=tuple(dict.fromkeys(_grade(e) for e in measured if e.grade not in ("", "exact"))),
+        machines=frozenset(e.machine for e in measured),
+        unit=next((e.unit for e in measured), ""),
+        better="lower" if any(e.better == "lower" for e in measured) else "higher",
+        items=next((e.n for e in measured), None),
+        stderr=max((e.stderr for e in measured if e.stderr is not None), default=None),
+    )
+
+
+def _grade(entry: Entry) -> str:
+    return f"{entry.grade} ({entry.reason})" if entry.reason else entry.grade
+
+
+def _failures(
+    entries: list[Entry], upstream: list[Entry], have: set[int | None]
+) -> tuple[Failure, ...]:
+    """Why each seed without a value has none: its own failure, else that of what it needed.
+
+    A stage that was skipped or not run only shows that another failed: the other comes first.
+    """
+    failed = [e for e in (*entries, *upstream) if e.outcome != "ok"]
+    failed.sort(key=lambda e: (e.outcome == NOT_RUN, e.outcome == "skipped"))
+    ran = {e.seed for e in entries if e.outcome == "ok"}
+    planned = dict.fromkeys(e.seed for e in (*entries, *upstream) if e.seed is not None)
+    seeds = [seed for seed in planned or (None,) if seed not in have | ran]
+    return tuple(_failure(seed, failed) for seed in seeds)
+
+
+def _failure(seed: int | None, failed: list[Entry]) -> Failure:
+    for e in failed:
+        if seed is None or e.seed in (None, seed):
+            return Failure(seed, e.outcome, e.reason)
+    return Failure(seed, NOT_RUN, "")

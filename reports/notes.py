@@ -1,0 +1,94 @@
+"""What has to be said under a settings table for its numbers to be understood."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from reports.cells import MEBIBYTES, PERCENT, Table, one_line, quality_style
+from reports.comparison import Comparison, Observed
+from reports.record import SETTINGS
+
+
+def quality_notes(comparison: Comparison, metric: str) -> tuple[str, ...]:
+    """What the intervals cover, and what the columns mean."""
+    seen = [
+        comparison.setting(setting, treatment, metric)
+        for treatment in comparison.treatments
+        for setting in SETTINGS
+    ]
+    return (*_spread_notes(seen), *_item_notes(seen, metric), *_column_notes(comparison))
+
+
+def cost_notes(comparison: Comparison) -> tuple[str, ...]:
+    """What speed and memory are of, and how far they can be trusted."""
+    return tuple(_cost_notes(comparison)) if comparison.has("tune", "finetune") else ()
+
+
+def shared_notes(tables: Sequence[Table]) -> tuple[str, ...]:
+    """Notes of several tables, to be said once for all of them."""
+    times = Counter(note for table in tables for note in table.notes)
+    return tuple(note for note, count in times.items() if count > 1)
+
+
+def _spread_notes(seen: Sequence[Observed]) -> Iterator[str]:
+    seeds = max((len(observed.values) for observed in seen), default=0)
+    if seeds > 1:
+        yield f"±: half-width of the 95 % t interval over {seeds} seeds; a footnote names fewer."
+    if any(None in observed.values for observed in seen):
+        yield "No ±: evaluated once; nothing random in it."
+
+
+def _item_notes(seen: Sequence[Observed], metric: str) -> Iterator[str]:
+    """Seeds say nothing of the items that were scored: that doubt is named beside the interval."""
+    errors = [observed.stderr for observed in seen if observed.stderr is not None]
+    items = sorted({observed.items for observed in seen if observed.items})
+    if not errors or not items:
+        return
+    style = quality_style(metric)
+    unit = " points" if style is PERCENT else ""
+    counts = " or ".join(f"{count:,}" for count in items)
+    yield (
+        "The interval does not cover the choice of scored items: one evaluation of "
+        f"{counts} items has a standard error of up to {style.spread(max(errors))}{unit}."
+    )
+
+
+def _column_notes(comparison: Comparison) -> Iterator[str]:
+    if comparison.reference:
+        tuning = one_line(comparison.reference.tuning)
+        yield f"Full fine-tuned: the whole model without an emulator, tuning {tuning}."
+    if comparison.has("plug_in"):
+        yield "Plug-in gap: by how much plug-in is better than emulator fine-tuned, seed by seed."
+        yield (
+            "Paper's order: full fine-tuned better than plug-in, plug-in better than full "
+            "zero-shot and than emulator fine-tuned, full zero-shot better than emulator "
+            "zero-shot; computed from the means."
+        )
+
+
+def _cost_notes(comparison: Comparison) -> Iterator[str]:
+    throughput = comparison.throughput
+    if throughput == "throughput_tokens_real":
+        yield "Tuning throughput: real tokens, padding not counted."
+    if comparison.reference and comparison.sandwiches:
+        tuning = one_line(comparison.reference.tuning)
+        yield f"In brackets: ratio to full fine-tuning (tuning {tuning}) on the same machine."
+    yield "Peak memory: of the whole process while it trains."
+    yield from _floor_note(comparison)
+    for name, metric in (("Throughput", throughput), ("Peak memory", "peak_memory_process")):
+        observed = [comparison.training(metric, t) for t in comparison.treatments]
+        for grade in dict.fromkeys(grade for o in observed for grade in o.grades):
+            yield f"{name} is graded {one_line(grade)}."
+
+
+def _floor_note(comparison: Comparison) -> Iterator[str]:
+    """What the process weighs before it loads a model: most of the peak for a tiny one."""
+    floors = [
+        number
+        for treatment in comparison.treatments
+        for number in comparison.training("memory_floor", treatment, phase="load").numbers
+    ]
+    if floors:
+        floor = MEBIBYTES.mean(min(floors))
+        yield f"Of the peak memory, {floor} MiB are there before anything loads."

@@ -1,0 +1,149 @@
+"""What a stage leaves behind: one checksummed JSON record per (digest, machine, repeat).
+
+Standard library and pydantic only: reports are made on machines that have no torch.
+A number that could not be measured has no value and says why. It is never written as 0:
+a perplexity of 0 would look like the best result ever seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from reports.errors import BadRecord
+
+SCHEMA = 1
+"""Raised when a field changes meaning. `read_record` refuses newer ones."""
+
+Outcome = Literal[
+    "ok",
+    "oom_gpu",
+    "oom_host",
+    "timeout",
+    "crashed",
+    "failed",
+    "invalid",
+    "skipped",
+    "interrupted",
+    "device_lost",
+]
+Grade = Literal["exact", "bounded", "device", "unmeasured"]
+Setting = Literal[
+    "full_zero_shot", "emulator_zero_shot", "full_finetuned", "emulator_finetuned", "plug_in"
+]
+SETTINGS: tuple[Setting, ...] = (
+    "full_zero_shot",
+    "emulator_zero_shot",
+    "full_finetuned",
+    "emulator_finetuned",
+    "plug_in",
+)
+"""In the order of the paper's tables."""
+
+CLOSED = ConfigDict(extra="forbid", frozen=True)
+
+
+class Metric(BaseModel):
+    """One number and what is needed to compare it later, or the reason it is missing."""
+
+    model_config = CLOSED
+
+    metric: str
+    value: float | None
+    unit: str
+    """Raw: bytes, s, J, tokens/s, fraction, nats; `1` for plain counts."""
+    better: Literal["higher", "lower"]
+    stderr: float | None = None
+    """Standard error over the scored items of this one stage, never over seeds."""
+    n: int | None = None
+    """How many items (tokens, documents, images, windows) the value rests on."""
+    phase: str | None = None
+    """load, build, train or evaluate."""
+    grade: Grade | None = None
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _measured_or_explained(self) -> Metric:
+        if self.value is None and not (self.grade == "unmeasured" and self.reason):
+            raise ValueError(f"{self.metric}: no value needs grade 'unmeasured' and a reason")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"{self.metric} is {self.value}, not a finite number")
+        return self
+
+
+class Record(BaseModel):
+    """All that one stage left behind."""
+
+    model_config = CLOSED
+
+    digest: str
+    machine: str
+    """Fingerprint of the machine; speed, memory and energy compare only within one."""
+    repeat: int = 0
+    kind: str
+    """emulator, tune, finetune or evaluate."""
+    version: int
+    """Code version of the stage kind."""
+    params: dict[str, Any]
+    inputs: dict[str, str]
+    """Name to digest of what went in: stages, weights, data."""
+    outcome: Outcome
+    reason: str | None = None
+    """Always there unless the outcome is ok."""
+    metrics: tuple[Metric, ...] = ()
+    blobs: dict[str, str] = Field(default_factory=dict)
+    """Name to sha256 of the files the stage wrote (weights, per-step and per-item data, log)."""
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """What else is true of the result: layer map, trainable parameters' names, steady state."""
+    environment: dict[str, Any] = Field(default_factory=dict)
+    """Versions, hardware, commit and whether the tree was dirty. An allow-list."""
+    observed: dict[str, Any] = Field(default_factory=dict)
+    """When and how long: differs from run to run and never enters a result."""
+
+    @model_validator(mode="after")
+    def _failure_has_a_reason(self) -> Record:
+        if self.outcome != "ok" and not self.reason:
+            raise ValueError(f"outcome {self.outcome} needs a reason")
+        return self
+
+
+def canonical(value: object) -> bytes:
+    """JSON bytes that depend on the value alone: sorted keys, no spaces, no NaN."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode()
+
+
+def to_bytes(record: Record) -> bytes:
+    """The file content of a record: its canonical JSON inside a checksummed envelope."""
+    body = record.model_dump(mode="json")
+    checksum = hashlib.sha256(canonical(body)).hexdigest()
+    envelope = {"schema": SCHEMA, "sha256": checksum, "record": body}
+    return json.dumps(envelope, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
+
+
+def read_record(path: Path) -> Record:
+    """Read one record file.
+
+    Raises:
+        BadRecord: damaged (checksum, JSON, fields), or of another schema version.
+    """
+    try:
+        envelope = json.loads(path.read_bytes())
+        schema, checksum, body = (envelope[key] for key in ("schema", "sha256", "record"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadRecord(f"{path}: not a record ({type(error).__name__}: {error})") from None
+    if schema != SCHEMA:
+        raise BadRecord(f"{path}: record schema {schema}; this version reads {SCHEMA}")
+    if hashlib.sha256(canonical(body)).hexdigest() != checksum:
+        raise BadRecord(f"{path}: checksum does not match its content; the file is damaged")
+    try:
+        return Record.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "record"
+        raise BadRecord(f"{path}: {where}: {first['msg']}") from None

@@ -1,0 +1,101 @@
+"""Write a report into a folder, every format from the same table objects."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from reports.cells import Table
+from reports.errors import ReportError
+from reports.render.csv_files import render_csv
+from reports.render.html import render_html
+from reports.render.latex import render_latex
+from reports.render.markdown import render_markdown
+from reports.report import Report
+
+Files = Iterator[tuple[str, str]]
+"""Path below the report's folder, and content."""
+
+
+def write_report(report: Report, folder: Path, formats: Sequence[str] = ()) -> list[Path]:
+    """Write the report in the given formats, by default all of FORMATS; returns the files.
+
+    Each file is replaced whole: somebody reading an older one never sees half of the new.
+
+    Raises:
+        ReportError: a format we do not write.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ReportError(f"unknown format {unknown[0]!r}; known: {', '.join(FORMATS)}")
+    return [
+        _replace(folder / name, text)
+        for format_name in formats or FORMATS
+        for name, text in FORMATS[format_name](report)
+    ]
+
+
+def _html(report: Report) -> Files:
+    yield "report.html", render_html(report)
+
+
+def _markdown(report: Report) -> Files:
+    names = _file_names([picture.name for picture in report.pictures])
+    files = {name: f"figures/{file}.svg" for name, file in names.items()}
+    for picture in report.pictures:
+        yield files[picture.name], picture.svg
+    yield "report.md", render_markdown(report, files)
+
+
+def _latex(report: Report) -> Files:
+    return _each_table(report, "tex", render_latex)
+
+
+def _csv(report: Report) -> Files:
+    return _each_table(report, "csv", render_csv)
+
+
+FORMATS: dict[str, Callable[[Report], Files]] = {
+    "html": _html,
+    "markdown": _markdown,
+    "latex": _latex,
+    "csv": _csv,
+}
+
+
+def _each_table(report: Report, suffix: str, render: Callable[[Table], str]) -> Files:
+    tables = (*report.tables, *report.further)
+    names = _file_names([table.name for table in tables])
+    for table in tables:
+        yield f"tables/{names[table.name]}.{suffix}", render(table)
+
+
+def _file_names(names: Sequence[str]) -> dict[str, str]:
+    """A file name for each, made of letters that mean nothing to a shell or a file system."""
+    files: dict[str, str] = {}
+    for name in names:
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:100] or "table"
+        taken = set(files.values())
+        numbered = (f"{stem}-{number}" for number in range(2, len(names) + 2))
+        files[name] = next(file for file in (stem, *numbered) if file.lower() not in taken)
+    return files
+
+
+def _replace(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+        # mkstemp makes private files; a report is as readable as the folder's other files.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return path

@@ -1,0 +1,76 @@
+"""Tables on a terminal, or as plain lines where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.table import Table as RichTable
+from rich.text import Text as RichText
+
+from reports.cells import NOT_APPLICABLE, Absent, Cell, Column, Number, Table
+from reports.notes import shared_notes
+
+WIDTH = 118
+"""Of plain output. A terminal has a width of its own."""
+LABEL_WIDTH = 26
+COLUMN_WIDTH = 20
+
+
+def print_tables(tables: Sequence[Table], file: TextIO) -> None:
+    """Print tables to a terminal in its width and colours, elsewhere plain and wide enough."""
+    console = Console(file=file, width=None if file.isatty() else WIDTH, highlight=False)
+    shared = shared_notes(tables)
+    for table in tables:
+        console.print(_table(table, shared))
+    for note in shared:
+        console.print(RichText(note, style="dim"))
+
+
+def _table(table: Table, shared: tuple[str, ...]) -> Group:
+    """One table in blocks that fit in 110 columns: the settings, then what tuning cost."""
+    labels = [column for column in table.columns if column.kind == "label"]
+    quality = [column for column in table.columns if column.kind in ("number", "verdict")]
+    cost = [column for column in table.columns if column.kind == "cost"]
+    blocks = [_block(labels, columns) for columns in (quality, cost) if columns]
+    footnotes = [RichText(f"[{mark}] {text}") for mark, text in table.footnotes]
+    notes = [RichText(note, style="dim") for note in table.notes if note not in shared]
+    return Group(RichText(table.title, style="bold"), *blocks, *footnotes, *notes, "")
+
+
+def _block(labels: Sequence[Column], columns: Sequence[Column]) -> RichTable:
+    rich = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    joined = _joined(labels)
+    longest = max((len(word) for text in joined for word in text.plain.split()), default=0)
+    rich.add_column(min_width=min(longest, LABEL_WIDTH), max_width=LABEL_WIDTH, overflow="fold")
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        rich.add_column(_header(column), justify=justify, max_width=COLUMN_WIDTH)
+    for row in zip(joined, *(map(_text, column.cells) for column in columns), strict=True):
+        rich.add_row(*row)
+    return rich
+
+
+def _header(column: Column) -> RichText:
+    """One word a line. The metric of the settings is in the title and not said seven times."""
+    lines = column.header.split()
+    if column.kind == "cost" and column.detail:
+        lines.append(column.detail)
+    return RichText("\n".join(lines))
+
+
+def _joined(labels: Sequence[Column]) -> list[RichText]:
+    """The label cells of each row in one cell."""
+    rows = zip(*(column.cells for column in labels), strict=True)
+    return [RichText(" ".join(cell.text for cell in row if cell != NOT_APPLICABLE)) for row in rows]
+
+
+def _text(cell: Cell) -> RichText:
+    """A cell with its spread and its ratio under the number."""
+    mark = f" [{cell.mark}]" if cell.mark else ""
+    if not isinstance(cell, Number):
+        return RichText(f"{cell.text}{mark}", style="yellow" if isinstance(cell, Absent) else "")
+    below = cell.text.removeprefix(cell.mean_text).strip()
+    return RichText(f"{cell.mean_text}{mark}\n{below}".rstrip())

@@ -1,0 +1,138 @@
+"""Everything one report shows, gathered from the store and ready to be written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reports.appendix import parameters_table, runs_table
+from reports.cells import Table, one_line
+from reports.figures import Picture, settings_pictures
+from reports.notes import shared_notes
+from reports.record import Record
+from reports.results import PlanFile, StageRun, frame, read_stages
+from reports.tables import further_tables, settings_tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How far the plan got, in stages."""
+
+    planned: int
+    ok: int
+    failed: int
+    missing: int
+
+    @property
+    def text(self) -> str:
+        """One phrase, naming only what there is."""
+        parts = [f"{self.planned} planned", f"{self.ok} ok"]
+        parts += [f"{self.failed} failed"] * bool(self.failed)
+        parts += [f"{self.missing} not run"] * bool(self.missing)
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One page."""
+
+    suite: str
+    profile: str
+    """Empty: the suite as it stands."""
+    counts: Counts
+    facts: tuple[tuple[str, str], ...]
+    """Machine, versions, commit: name and value."""
+    tables: tuple[Table, ...]
+    pictures: tuple[Picture, ...]
+    further: tuple[Table, ...]
+    """Other quality metrics, then the settings and the stages."""
+
+    @property
+    def title(self) -> str:
+        """The suite and its profile."""
+        return f"{self.suite} ({self.profile})" if self.profile else self.suite
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """Notes that several of the main tables share."""
+        return shared_notes(self.tables)
+
+    def own_notes(self, table: Table) -> tuple[str, ...]:
+        """What a main table has to say beyond the legend."""
+        return tuple(note for note in table.notes if note not in self.legend)
+
+
+def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> Report:
+    """Gather the report of one plan.
+
+    `machine` names whose speed and memory to show; without it, the machine that did most of the
+    plan. The two are never mixed.
+    """
+    runs = read_stages(results, plan)
+    shown = machine or _busiest(runs)
+    table = frame(runs, machine=shown, with_not_run=True)
+    return Report(
+        suite=one_line(plan.suite),
+        profile=one_line(plan.profile or ""),
+        counts=_counts(runs),
+        facts=tuple(_facts(runs, shown)),
+        tables=settings_tables(table),
+        pictures=settings_pictures(table),
+        further=(*further_tables(table), parameters_table(runs), runs_table(runs)),
+    )
+
+
+def _busiest(runs: Iterable[StageRun]) -> str | None:
+    done = Counter(record.machine for run in runs for record in run.found)
+    return min(done, key=lambda name: (-done[name], name), default=None)
+
+
+def _counts(runs: list[StageRun]) -> Counts:
+    return Counts(
+        planned=len(runs),
+        ok=sum(bool(run.records) for run in runs),
+        failed=sum(run.attempt is not None for run in runs),
+        missing=sum(not run.found for run in runs),
+    )
+
+
+def _facts(runs: Iterable[StageRun], machine: str | None) -> Iterator[tuple[str, str]]:
+    """What the records say of where they were made; several values where they do not agree."""
+    records = [record for run in runs for record in run.found]
+    yield from _merged(_origin(record) for record in records)
+    own = [record.environment for record in records if record.machine == machine]
+    yield from _merged(dict(_flat({**env, "commit": None, "dirty": None})) for env in own)
+    others = sorted({record.machine for record in records} - {machine})
+    if others:
+        yield "also from machines", one_line(f"{', '.join(others)} (quality only)")
+
+
+def _origin(record: Record) -> dict[str, str]:
+    commit = str(record.environment.get("commit") or "not known")
+    return {"commit": f"{commit} + local changes" if record.environment.get("dirty") else commit}
+
+
+def _merged(facts: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, str]]:
+    values: dict[str, dict[str, None]] = {}
+    for fact in facts:
+        for name, value in fact.items():
+            values.setdefault(name, {})[value] = None
+    for name, distinct in values.items():
+        yield one_line(name), one_line(" | ".join(distinct))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested facts as dotted names; what is empty says nothing and is left out."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value):
+            yield from _flat(
+                {str(index): item for index, item in enumerate(value)}, f"{prefix}{key}."
+            )
+        elif value not in (None, "", [], ()):
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            yield f"{prefix}{key}", text

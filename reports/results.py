@@ -1,0 +1,318 @@
+"""Read a result store into one tidy long table: one row per (stage, metric, phase, repeat).
+
+Quality is a property of the stage and may come from any machine. Speed, memory and energy are
+properties of a machine too, and are never carried over from one to another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reports.errors import BadRecord, ReportError
+from reports.record import Metric, Record, read_record
+
+COLUMNS = {
+    "suite": "string",
+    "case": "string",
+    "model": "string",
+    "layout": "string",
+    "compression": "string",
+    "tuning": "string",
+    "task": "string",
+    "seed": "Int64",
+    "setting": "string",
+    "metric": "string",
+    "value": "Float64",
+    "unit": "string",
+    "better": "string",
+    "stderr": "Float64",
+    "n": "Int64",
+    "stage": "string",
+    "digest": "string",
+    "machine": "string",
+    "outcome": "string",
+    "reason": "string",
+    "grade": "string",
+    "phase": "string",
+    "repeat": "Int64",
+    "commit": "string",
+}
+"""Name and type of every column, in order. The types can hold "nothing": no 0 or NaN stands in."""
+
+NOT_RUN = "not run"
+"""Stands where an outcome would, for a stage that left nothing. No record has it."""
+MACHINE_UNITS = frozenset({"s", "J", "W", "MHz", "bytes"})
+MACHINE_METRICS = ("peak_memory", "memory", "throughput", "step_time", "energy", "mfu")
+
+OPEN = ConfigDict(extra="ignore", frozen=True)
+
+
+class Labels(BaseModel):
+    """What a stage is called in tables; a label that does not apply is empty."""
+
+    model_config = OPEN
+
+    case: str = ""
+    model: str = ""
+    layout: str = ""
+    compression: str = ""
+    tuning: str = ""
+    task: str = ""
+    seed: int | None = None
+    setting: str = ""
+
+
+class PlannedStage(BaseModel):
+    """One stage of a plan: the digest its record is found by, and its labels."""
+
+    model_config = OPEN
+
+    digest: str
+    kind: str
+    labels: Labels = Labels()
+
+
+class PlannedCase(BaseModel):
+    """One case of a plan, by its stable name."""
+
+    model_config = OPEN
+
+    name: str
+
+
+class PlanFile(BaseModel):
+    """What of a stored plan a report needs."""
+
+    model_config = OPEN
+
+    schema_version: Literal[1] = Field(alias="schema")
+    suite: str
+    profile: str | None = None
+    """None: the suite as it stands."""
+    cases: tuple[PlannedCase, ...] = ()
+    stages: tuple[PlannedStage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRun:
+    """One stage and what it left in the store."""
+
+    suite: str
+    planned: PlannedStage
+    records: tuple[Record, ...]
+    """Whole results, by machine and repeat; empty when nothing succeeded."""
+    attempt: Record | None = None
+    """The latest failure; only where there is no result."""
+
+    @property
+    def found(self) -> tuple[Record, ...]:
+        """The results, else the failure, else nothing."""
+        return self.records or ((self.attempt,) if self.attempt else ())
+
+
+def read_plan(path: Path) -> PlanFile:
+    """Read one plan file.
+
+    Raises:
+        ReportError: not a plan, or of a schema this version does not read.
+    """
+    try:
+        return PlanFile.model_validate(json.loads(path.read_bytes()))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "plan"
+        raise ReportError(f"{path}: not a plan: {where}: {first['msg']}") from None
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"{path}: not a plan ({error})") from None
+
+
+def tidy(results: Path, plan: PlanFile | None, machine: str | None = None) -> pd.DataFrame:
+    """The long table of a plan's stages in plan order or, without a plan, of the whole store.
+
+    With `machine`, speed, memory and energy are that machine's only.
+    """
+    return frame(read_stages(results, plan), machine=machine, whole_store=plan is None)
+
+
+def missing(results: Path, plan: PlanFile) -> list[PlannedStage]:
+    """The planned stages that left nothing at all: neither a result nor a failed attempt."""
+    return [run.planned for run in read_stages(results, plan) if not run.found]
+
+
+def read_stages(results: Path, plan: PlanFile | None) -> list[StageRun]:
+    """Every stage of the plan, or of the whole store, with its records, each file read once.
+
+    Raises:
+        BadRecord: a record is damaged, or lies under another stage's name.
+    """
+    records = _files_by_digest(results / "records")
+    attempts = _attempts_by_digest(results / "attempts")
+    planned = _planned(plan) if plan else _planned_anywhere(results, [*records, *attempts])
+    return [
+        _read_stage(suite, stage, records.get(stage.digest, ()), attempts.get(stage.digest, ()))
+        for suite, stage in planned
+    ]
+
+
+def frame(
+    runs: Iterable[StageRun],
+    *,
+    machine: str | None = None,
+    whole_store: bool = False,
+    with_not_run: bool = False,
+) -> pd.DataFrame:
+    """Lay stages out as the tidy long table.
+
+    `whole_store` keeps every machine's rows; otherwise quality comes from one machine a stage.
+    `with_not_run` adds a row for a stage that left nothing, as a table must tell "not run" from
+    "not asked for".
+    """
+    rows: list[tuple[Any, ...]] = []
+    for run in runs:
+        rows.extend(_stage_rows(run, machine, whole_store))
+        if with_not_run and not run.found:
+            rows.append(_row(run, None, None))
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(COLUMNS)
+    return pd.DataFrame(
+        {
+            name: pd.Series(list(column), dtype=dtype)
+            for (name, dtype), column in zip(COLUMNS.items(), columns, strict=True)
+        }
+    )
+
+
+def is_machine_bound(metric: str, unit: str) -> bool:
+    """Whether a metric says something about the machine, so that no other may stand in for it."""
+    rate = unit.endswith("/s")
+    return rate or unit in MACHINE_UNITS or metric.startswith(MACHINE_METRICS)
+
+
+def _files_by_digest(folder: Path) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.glob("[0-9a-f][0-9a-f]/[!.]*.json")):
+        files[path.name.partition(".")[0]].append(path)
+    return files
+
+
+def _attempts_by_digest(folder: Path) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.glob("[!.]*/[!.]*.json")):
+        files[path.parent.name].append(path)
+    return files
+
+
+def _planned(plan: PlanFile) -> list[tuple[str, PlannedStage]]:
+    return [(plan.suite, stage) for stage in plan.stages]
+
+
+def _planned_anywhere(results: Path, digests: list[str]) -> list[tuple[str, PlannedStage]]:
+    """Stages the store holds, labelled by the plans that name them, known ones first."""
+    plans = [read_plan(path) for path in (results / "plans").glob("[!.]*.json")]
+    known: dict[str, list[tuple[str, PlannedStage]]] = defaultdict(list)
+    for plan in sorted(plans, key=lambda plan: (plan.suite, plan.profile or "")):
+        for stage in plan.stages:
+            known[stage.digest].append((plan.suite, stage))
+    held = set(digests)
+    labelled = [_shared_label(known[digest]) for digest in known if digest in held]
+    unknown = sorted(held - known.keys())
+    # A stage no plan names any more still shows: its kind is filled in from its record.
+    return labelled + [("", PlannedStage(digest=digest, kind="")) for digest in unknown]
+
+
+def _shared_label(owners: list[tuple[str, PlannedStage]]) -> tuple[str, PlannedStage]:
+    """One label for a stage that several plans share: no suite or case may claim it alone."""
+    suite, stage = owners[0]
+    if any(other != suite for other, _ in owners):
+        suite = ""
+    if any(other.labels.case != stage.labels.case for _, other in owners):
+        labels = stage.labels.model_copy(update={"case": ""})
+        stage = stage.model_copy(update={"labels": labels})
+    return suite, stage
+
+
+def _read_stage(
+    suite: str, stage: PlannedStage, records: Iterable[Path], attempts: Iterable[Path]
+) -> StageRun:
+    read = [_read_named(path, stage.digest) for path in records]
+    whole = sorted(
+        (record for record in read if record.outcome == "ok"),
+        key=lambda record: (record.machine, record.repeat),
+    )
+    if whole:
+        return StageRun(suite=suite, planned=_with_kind(stage, whole[0]), records=tuple(whole))
+    failed = [record for record in read if record.outcome != "ok"]
+    failed += [_read_named(path, stage.digest) for path in attempts]
+    if not failed:
+        return StageRun(suite=suite, planned=stage, records=())
+    latest = max(failed, key=lambda record: str(record.observed.get("started", "")))
+    return StageRun(suite=suite, planned=_with_kind(stage, latest), records=(), attempt=latest)
+
+
+def _read_named(path: Path, digest: str) -> Record:
+    record = read_record(path)
+    if record.digest != digest:
+        raise BadRecord(f"{path}: holds the record of stage {record.digest}, not of {digest}")
+    return record
+
+
+def _with_kind(stage: PlannedStage, record: Record) -> PlannedStage:
+    return stage if stage.kind else stage.model_copy(update={"kind": record.kind})
+
+
+def _stage_rows(run: StageRun, machine: str | None, whole_store: bool) -> Iterator[tuple[Any, ...]]:
+    everything = whole_store and machine is None
+    quality_machine = _quality_machine(run.found, machine)
+    for record in run.found:
+        everything_here = everything or record.machine == quality_machine
+        # What a failed stage managed to measure is not a result.
+        metrics = record.metrics
+        if not metrics and everything_here:
+            yield _row(run, record, None)
+        for metric in metrics:
+            bound = is_machine_bound(metric.metric, metric.unit)
+            if (machine in (None, record.machine)) if bound else everything_here:
+                yield _row(run, record, metric)
+
+
+def _quality_machine(records: tuple[Record, ...], machine: str | None) -> str | None:
+    names = sorted({record.machine for record in records})
+    return machine if machine in names else next(iter(names), None)
+
+
+def _row(run: StageRun, record: Record | None, metric: Metric | None) -> tuple[Any, ...]:
+    """The values of one row, in the order of COLUMNS."""
+    labels = run.planned.labels
+    return (
+        run.suite,
+        labels.case,
+        labels.model,
+        labels.layout,
+        labels.compression,
+        labels.tuning,
+        labels.task,
+        labels.seed,
+        labels.setting,
+        metric.metric if metric else "",
+        metric.value if metric else None,
+        metric.unit if metric else "",
+        metric.better if metric else "",
+        metric.stderr if metric else None,
+        metric.n if metric else None,
+        run.planned.kind,
+        run.planned.digest,
+        record.machine if record else "",
+        record.outcome if record else NOT_RUN,
+        (metric and metric.reason) or (record and record.reason) or "",
+        (metric and metric.grade) or "",
+        (metric and metric.phase) or "",
+        record.repeat if record else None,
+        str((record and record.environment.get("commit")) or ""),
+    )

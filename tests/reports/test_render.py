@@ -1,0 +1,365 @@
+"""Every format says the same, and no text from a suite or a failure can become markup."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from markdown_it import MarkdownIt
+
+from reports.cells import Absent, Column, Number, Style, Table, Text
+from reports.errors import ReportError
+from reports.record import Metric
+from reports.render import FORMATS, write_report
+from reports.render.csv_files import render_csv
+from reports.render.html import render_html
+from reports.render.latex import render_latex
+from reports.render.markdown import escape, markdown_table, render_markdown
+from reports.render.terminal import print_tables
+from reports.report import Report, build_report
+from reports.results import read_plan
+from reports.statistics import Estimate
+from tests.reports.synthetic_store import SyntheticStore, accuracy, fill, training
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "a|b`c*d_e_[f](http://x.example)![g](http://y.example)",
+    "</style></title><h1>",
+    "$\\input{/etc/passwd}$ & # % ~ ^ {",
+    "=HYPERLINK(1)",
+    "line\nbreak\r\n| x |",
+    "\x1b[31mred\x00\u202e",
+    "{{ 7 * 7 }}{% raw %}",
+    "www.example.com https://example.com <https://example.com>",
+    "../../../etc/passwd",
+    "模型 🙂",
+]
+
+
+class Page(HTMLParser):
+    """The tags, attributes and cells of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.cells: list[str] = []
+        self._open: set[str] = set()
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag == "td":
+            self.cells.append("")
+        self._open.add(tag)
+
+    def handle_endtag(self, tag):
+        self._open.discard(tag)
+
+    def handle_data(self, data):
+        # A footnote mark is no part of the cell's text.
+        if "td" in self._open and "sup" not in self._open:
+            self.cells[-1] += data
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report of the synthetic run."""
+    root = tmp_path_factory.mktemp("store")
+    return build_report(root, read_plan(fill(SyntheticStore(root))))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """What a hostile report is compared with."""
+    return free_text_report(tmp_path_factory.mktemp("store"), "plain")
+
+
+@pytest.fixture(scope="module", params=HOSTILE)
+def hostile(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Report:
+    """A report full of one hostile text."""
+    return free_text_report(tmp_path_factory.mktemp("store"), request.param)
+
+
+def free_text_report(root: Path, text: str) -> Report:
+    """A report in which every free text, of the plan and of the records, is `text`."""
+    store = SyntheticStore(root, suite=text, profile=text, reason=text)
+    names = {"case": text, "model": text, "task": text, "compression": text, "tuning": text}
+    cut = {**names, "layout": text}
+    environment = {"commit": text, "dirty": True, "machine": {text: text}}
+    params = {text: {text: [text]}}
+    whole = {"environment": environment, "params": params}
+    for setting, labels in (("full_finetuned", names), ("plug_in", cut)):
+        digest = store.plan("evaluate", setting=setting, seed=0, **labels)
+        scored = accuracy("acc", 0.5, 0.1)
+        store.save(store.record(digest, "evaluate", scored, **whole))
+    digest = store.plan("evaluate", setting="emulator_finetuned", seed=0, **cut)
+    store.save_attempt(store.record(digest, "evaluate", outcome="failed", reason=text))
+    digest = store.plan("tune", setting="emulator_finetuned", seed=0, **cut)
+    speed, *_ = training("throughput_tokens_real", 5.0, 1.0, 1)
+    unmeasured = Metric(
+        metric="peak_memory_process",
+        value=None,
+        unit="bytes",
+        better="lower",
+        phase="train",
+        grade="unmeasured",
+        reason=text,
+    )
+    graded = speed.model_copy(update={"grade": "bounded", "reason": text})
+    store.save(store.record(digest, "tune", graded, unmeasured, **whole))
+    return build_report(root, read_plan(store.save_plan()))
+
+
+def numbers_of(report: Report) -> list[str]:
+    """Every rounded mean of the main tables, in reading order."""
+    return [
+        cell.mean_text
+        for table in report.tables
+        for row in table.rows
+        for cell in row
+        if isinstance(cell, Number)
+    ]
+
+
+def structure(text: str) -> list[str]:
+    """What Markdown makes of a text, but for the words."""
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(text)
+    kinds = [inner.type for token in tokens for inner in (token, *(token.children or ()))]
+    return [kind for kind in kinds if kind not in ("text", "text_special", "softbreak")]
+
+
+def test_formats_agree_to_the_digit(report: Report):
+    """HTML, Markdown, LaTeX and CSV hold the same numbers in the same order."""
+    expected = numbers_of(report)
+    assert len(expected) > 40
+    page = Page(render_html(report))
+    cells = [cell.text for table in report.tables for row in table.rows for cell in row]
+    assert page.cells[: len(cells)] == cells
+    for table in report.tables:
+        markdown, latex = markdown_table(table), render_latex(table)
+        sheet = list(csv.reader(io.StringIO(render_csv(table))))
+        for row, line in zip(table.rows, sheet[1:], strict=True):
+            for cell in row:
+                if isinstance(cell, Number):
+                    assert cell.text in markdown
+                    assert cell.mean_text.replace("-", "$-$") in latex
+                    assert cell.mean_text.replace(",", "").removeprefix("+") in line
+
+
+def test_html_asks_nothing_of_the_network(report: Report):
+    """No link, no script, no style sheet, no address but embedded images."""
+    page = Page(render_html(report))
+    assert not {"script", "link", "iframe", "object", "a", "form"} & set(page.tags)
+    sources = [value for _, name, value in page.attributes if name in ("src", "href", "srcset")]
+    assert sources
+    assert all(value.startswith("data:image/svg+xml;base64,") for value in sources)
+    assert "http://" not in render_html(report)
+    assert "https://" not in render_html(report)
+
+
+def test_html_forbids_itself_everything_else(report: Report):
+    """The policy admits exactly the style in the page, by its hash."""
+    text = render_html(report)
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert style
+    digest = base64.b64encode(hashlib.sha256(style.group(1).encode()).digest()).decode()
+    policy = next(value for _, name, value in Page(text).attributes if "default-src" in value)
+    assert "default-src 'none'" in policy
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert not [name for _, name, _ in Page(text).attributes if name == "style"]
+
+
+def test_no_text_becomes_html(plain: Report, hostile: Report):
+    """Whatever stands in a free text, the page has the elements and attributes of a plain one."""
+    expected, found = Page(render_html(plain)), Page(render_html(hostile))
+    assert found.tags == expected.tags
+    assert [name[:2] for name in found.attributes] == [name[:2] for name in expected.attributes]
+
+
+def test_no_text_becomes_markdown(plain: Report, hostile: Report):
+    """Whatever stands in a free text, tables keep their columns and nothing becomes a link."""
+    text = render_markdown(hostile, {})
+    assert structure(text) == structure(render_markdown(plain, {}))
+    # GitHub also links bare addresses, which the parser used here does not.
+    assert not re.search(r"://|\bwww\.", text)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_becomes_a_formula_or_a_column(text: str):
+    """CSV rows keep their length, and no text cell starts a formula."""
+    table = Table(
+        name="t",
+        title="t",
+        columns=(
+            Column(header="name", cells=(Text(text=text),), kind="label"),
+            Column(header="value", detail=text, cells=(Absent(word=text, mark="a"),)),
+        ),
+        footnotes=(("a", text),),
+    )
+    rows = list(csv.reader(io.StringIO(render_csv(table), newline="")))
+    assert [len(row) for row in rows] == [3, 3]
+    assert not [cell for cell in rows[1] if cell.startswith(("=", "+", "-", "@"))]
+
+
+def test_no_text_becomes_a_command(hostile: Report):
+    """In LaTeX a text has no command, no column and no group of its own."""
+    for table in hostile.tables:
+        source = render_latex(table)
+        assert "\\input" not in source
+        rows = [line for line in source.splitlines() if line.endswith(r"\\")]
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(table.columns) - 1}
+        braces = re.sub(r"\\[{}]", "", source)
+        assert braces.count("{") == braces.count("}")
+
+
+def test_files_stay_in_the_folder(hostile: Report, tmp_path: Path):
+    """A model named like a path writes no file outside the report's folder."""
+    for path in write_report(hostile, tmp_path):
+        assert path.resolve().is_relative_to(tmp_path.resolve())
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", path.name)
+
+
+def test_two_tables_never_share_a_file(tmp_path: Path):
+    """Names that differ only in what a file name cannot hold get files of their own."""
+    store = SyntheticStore(tmp_path)
+    for model in ("a/b", "a:b", "A-B"):
+        digest = store.plan("evaluate", model=model, task="t", setting="full_zero_shot")
+        store.save(store.record(digest, "evaluate", accuracy("acc", 0.5, 0.1)))
+    report = build_report(tmp_path, read_plan(store.save_plan()))
+    names = [path.name.lower() for path in write_report(report, tmp_path / "out", ["csv"])]
+    assert len(set(names)) == len(names)
+
+
+def test_a_report_is_the_same_bytes_twice(tmp_path: Path):
+    """Gathering and rendering again changes no byte of any file."""
+    plan = read_plan(fill(SyntheticStore(tmp_path / "store")))
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        write_report(build_report(tmp_path / "store", plan), folder)
+    first, second = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+        for folder in folders
+    )
+    assert first == second
+
+
+def test_a_report_folder_holds_what_was_promised(report: Report, tmp_path: Path):
+    """report.html, report.md, a figure and a table file each; no temporary file stays."""
+    files = {path.relative_to(tmp_path).as_posix() for path in write_report(report, tmp_path)}
+    assert {"report.html", "report.md"} <= files
+    assert "tables/tiny-lm-pydoc_topics.tex" in files
+    assert "tables/tiny-lm-pydoc_topics.csv" in files
+    assert "figures/tiny-lm-pydoc_topics.svg" in files
+    on_disk = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert on_disk == files
+
+
+def test_only_the_formats_asked_for_are_written(report: Report, tmp_path: Path):
+    """`--format html` writes one file, and an unknown format names those there are."""
+    assert [path.name for path in write_report(report, tmp_path, ["html"])] == ["report.html"]
+    with pytest.raises(ReportError, match=f"known: {', '.join(FORMATS)}"):
+        write_report(report, tmp_path, ["pdf"])
+
+
+def test_markdown_shows_the_pictures_it_writes(report: Report, tmp_path: Path):
+    """Every image of the page is a file beside it."""
+    write_report(report, tmp_path, ["markdown"])
+    links = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (tmp_path / "report.md").read_text())
+    assert links
+    assert all((tmp_path / link).is_file() for link in links)
+
+
+def test_pictures_are_plain_svg(report: Report):
+    """A figure is well-formed, has no script, loads nothing and takes the page's ink."""
+    for picture in report.pictures:
+        tree = ElementTree.fromstring(picture.svg)
+        tags = {element.tag.rpartition("}")[2] for element in tree.iter()}
+        assert not {"script", "image", "foreignObject", "a"} & tags
+        assert "currentColor" in picture.svg
+        assert "prefers-color-scheme:dark" in picture.svg
+
+
+def test_csv_numbers_are_numbers(report: Report):
+    """Means, spreads and ratios stand in columns of their own that a program can read."""
+    sheet = list(csv.DictReader(io.StringIO(render_csv(report.tables[0]))))
+    row = sheet[1]
+    assert float(row["plug-in (perplexity ↓)"]) == 40.90
+    assert float(row["± plug-in"]) == 0.75
+    assert float(row["plug-in gap (perplexity)"]) == 2.70
+    assert float(row["trainable parameters"]) == 442368
+    assert sheet[2]["notes"].startswith("2 of 3 seeds; seed 1: oom_host")
+
+
+def test_latex_is_a_booktabs_table(report: Report):
+    """Rules, caption and minus signs as a paper wants them."""
+    source = render_latex(report.tables[0])
+    assert [rule for rule in ("\\toprule", "\\midrule", "\\bottomrule") if rule not in source] == []
+    assert r"\caption{tiny-lm on pydoc\_topics: perplexity (lower is better)}" in source
+    assert r"$-$5.20 $\pm$ 0.00" in source
+
+
+def test_terminal_output_is_plain_and_fits(report: Report):
+    """Without a terminal there is no escape code, no broken word and no line over 118 columns."""
+    out = io.StringIO()
+    print_tables(report.tables, out)
+    text = out.getvalue()
+    assert "\x1b" not in text
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 118
+    for words in ("2-4-2 layer_drop(keep=4)", "40.90", "± 0.75", "beats plug-in", "8,020 [a]"):
+        assert words in text
+
+
+def test_markup_of_the_terminal_is_only_text(tmp_path: Path):
+    """A model named like the terminal's own markup keeps its name."""
+    out = io.StringIO()
+    print_tables(free_text_report(tmp_path, "[bold]m[/bold]").tables, out)
+    assert "[bold]m[/bold]" in out.getvalue()
+
+
+def test_names_stay_readable_in_markdown():
+    """Underscores inside a word are left alone; those that would be emphasis are not."""
+    assert escape("layer_drop(keep=4)") == "layer_drop(keep=4)"
+    assert escape("_x_ a|b") == r"\_x\_ a\|b"
+
+
+def test_header_counts_stages_and_names_the_machine(report: Report):
+    """How far the plan got, the commit with its local changes, and the versions."""
+    assert report.counts.text == "58 planned, 55 ok, 3 failed"
+    facts = dict(report.facts)
+    assert facts["commit"] == "0123456789abcdef + local changes"
+    assert facts["machine.processor"] == "Test CPU"
+    assert facts["packages.torch"] == "2.11.0"
+
+
+def test_two_machines_are_told_apart(tmp_path: Path):
+    """Speed is the busier machine's; the other one is named as a source of quality only."""
+    store = SyntheticStore(tmp_path)
+    plan = fill(store)
+    digest = store.plan("evaluate", model="tiny-lm", task="other", setting="full_zero_shot")
+    scored = accuracy("acc", 0.5, 0.1)
+    store.save(store.record(digest, "evaluate", scored, machine="elsewhere"))
+    plan = store.save_plan()
+    facts = dict(build_report(tmp_path, read_plan(plan)).facts)
+    assert facts["also from machines"] == "elsewhere (quality only)"
+
+
+def test_a_number_reads_the_same_whole_and_in_parts():
+    """The cell's text is its mean, its spread and its ratio."""
+    number = Number(
+        estimate=Estimate(mean=8020.0, half_width=49.7, n=3), style=Style(decimals=0), ratio=2.0
+    )
+    parts = (number.mean_text, number.spread_text, number.ratio_text)
+    assert parts == ("8,020", "50", "2.00")
+    assert all(part in number.text for part in parts)
