@@ -72,14 +72,10 @@ def main() -> None:
 
 def call(arguments: list[str]) -> int:
     """Run one command line; returns the exit status."""
-    import click
-
     try:
-        status = typer.main.get_command(app)(arguments, standalone_mode=False)
-    except click.exceptions.Abort:
-        return 130
-    except (click.ClickException, typer.Exit) as error:
-        return _click_error(error)
+        app(arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
     except BrokenPipeError:
         # The reader (head, less) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,16 +84,9 @@ def call(arguments: list[str]) -> int:
         expected = _exit_status(error)
         if expected is None:
             raise
-        if str(error):
-            print(f"offsite-bench: {error}", file=sys.stderr)  # noqa: T201
+        print(f"offsite-bench: {error}", file=sys.stderr)  # noqa: T201
         return expected
-    return status if isinstance(status, int) else 0
-
-
-def _click_error(error: Any) -> int:  # noqa: ANN401 - typer may bring its own copy of click
-    if hasattr(error, "show"):
-        error.show()
-    return int(error.exit_code)
+    return 0
 
 
 def _exit_status(error: Exception) -> int | None:
@@ -126,10 +115,11 @@ def run(
         bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
     ] = False,
     as_json: AsJson = False,
-) -> int:
+) -> None:
     """Plan, run what is missing, write the report."""
     if dry_run:
-        return plan(suite, results, profile, sets, select, as_json)
+        plan(suite, results, profile, sets, select, as_json)
+        return
     from bench.executors.local import LocalExecutor
     from bench.progress import Shown
     from bench.runner import run_plan, stop_on_signals
@@ -154,7 +144,8 @@ def run(
         listed = ", ".join(f"{count} {status}" for status, count in counts.items())
         print(f"\n{len(planned.cases)} cases, {len(planned.stages)} stages: {listed}")  # noqa: T201
         print(f"report: {written / 'report.html'}")  # noqa: T201
-    return INCOMPLETE if summary.failures else 0
+    if summary.failures:
+        raise typer.Exit(INCOMPLETE)
 
 
 @app.command()
@@ -165,7 +156,7 @@ def plan(
     sets: Sets = None,
     select: Select = None,
     as_json: AsJson = False,
-) -> int:
+) -> None:
     """Show cases and stages, and which of them are there already. Starts nothing."""
     from bench.showing import plan_lines
 
@@ -179,7 +170,6 @@ def plan(
         _print_json({"cases": planned.cases, "stages": stages, "pending": planned.pending})
     else:
         _print_lines(plan_lines(planned, done))
-    return 0
 
 
 @app.command()
@@ -190,7 +180,7 @@ def status(
     sets: Sets = None,
     select: Select = None,
     as_json: AsJson = False,
-) -> int:
+) -> None:
     """Say which stages are done, which failed and why, and which are still to do."""
     from bench.showing import status_lines, status_rows
     from bench.store import Store
@@ -201,7 +191,8 @@ def status(
         _print_json(rows)
     else:
         _print_lines(status_lines(rows))
-    return 0 if all(row["state"] == "done" for row in rows) else INCOMPLETE
+    if any(row["state"] != "done" for row in rows):
+        raise typer.Exit(INCOMPLETE)
 
 
 @app.command()
@@ -215,7 +206,7 @@ def report(
         str, typer.Option("--format", metavar="LIST", help="html,markdown,latex,csv")
     ] = "html,markdown,latex,csv",
     as_json: AsJson = False,
-) -> int:
+) -> None:
     """Write the report again from what is in the store."""
     from bench.errors import BenchError, NothingToShow
     from bench.names import unknown
@@ -236,7 +227,8 @@ def report(
         _print_json({"report": str(written)})
     else:
         print(f"\nreport: {written}")  # noqa: T201
-    return 0 if len(done) == len(planned.stages) else INCOMPLETE
+    if len(done) < len(planned.stages):
+        raise typer.Exit(INCOMPLETE)
 
 
 @app.command()
@@ -249,7 +241,7 @@ def export(
     sets: Sets = None,
     select: Select = None,
     table: Annotated[Table, typer.Option("--format", help="What to print.")] = Table.CSV,
-) -> int:
+) -> None:
     """Print results as one long tidy table on stdout."""
     from bench.environment import this_machine
     from bench.errors import NothingToShow
@@ -271,34 +263,31 @@ def export(
         frame.to_json(sys.stdout, orient="records", lines=True)
     else:
         frame.to_parquet(sys.stdout.buffer, index=False)
-    return 0
 
 
 @app.command("list")
-def list_(what: Listed, as_json: AsJson = False) -> int:
+def list_(what: Listed, as_json: AsJson = False) -> None:
     """List models, compressions, tunings, tasks or suites, one line each."""
     from bench.showing import listed
 
     rows = listed(what.value)
     if as_json:
         _print_json([{"name": name, "summary": summary} for name, summary in rows])
-        return 0
+        return
     width = max(len(name) for name, _ in rows)
     _print_lines(f"{name:{width}}  {summary}" for name, summary in rows)
-    return 0
 
 
 @app.command()
-def schema() -> int:
+def schema() -> None:
     """Print the JSON Schema of a suite file, for completion in editors."""
     from bench.suite import json_schema
 
     _print_json(json_schema())
-    return 0
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> int:
+def doctor(as_json: AsJson = False) -> None:
     """Say what this machine can measure, and why not."""
     from bench.doctor import examine
 
@@ -307,7 +296,6 @@ def doctor(as_json: AsJson = False) -> int:
         _print_json([finding.as_dict() for finding in findings])
     else:
         _print_lines(finding.line for finding in findings)
-    return 0
 
 
 def _plan(

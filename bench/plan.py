@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bench.errors import SuiteError
 from bench.sources import PENDING, Source
@@ -312,45 +312,51 @@ class _Builder:
 
     def _check(self, point: CasePoint) -> None:
         """Refuse what cannot work before anything loads."""
-        depth, kind = self._source(point).depth, self._source(point).kind
-        blocks = sum(point.adapter_blocks)
+        source = self._source(point)
         task = self.suite.tasks[point.task]
         wanted = task_kinds.KINDS[task.kind].model
-        if kind and kind != wanted:
-            raise SuiteError(
-                f"{self.suite.where('models', point.model)}: task {point.task!r} "
-                f"({task.kind}) needs a {wanted} model; {point.model!r} is a {kind} model"
+        if source.kind and source.kind != wanted:
+            self._refuse(
+                point.path("task"),
+                f"task {point.task!r} ({task.kind}) needs a {wanted} model; {point.model!r} is a "
+                f"{source.kind} model",
             )
-        if depth is not None and blocks >= depth:
-            bottom, top = point.adapter_blocks
-            raise SuiteError(
-                f"{self.suite.where('matrix')}: adapter_blocks {bottom}+{top} leave no middle in "
-                f"{point.model!r}, which has {depth} blocks; bottom + top may be at most "
-                f"{depth - 1}"
-            )
-        middle = None if depth is None else depth - blocks
-        for step in point.compression:
-            keep = getattr(step.parameters, "keep", None)
-            if middle is not None and keep is not None and keep > middle:
-                raise SuiteError(
-                    f"{self.suite.where('matrix')}: {step.label} cannot keep {keep} of "
-                    f"{point.model!r}'s {middle} middle blocks; 2 to {middle} would work"
-                )
-            middle = keep or middle
+        if source.depth is not None:
+            self._check_layout(point, source.depth)
         self._check_precision(point)
+
+    def _check_layout(self, point: CasePoint, depth: int) -> None:
+        bottom, top = point.adapter_blocks
+        middle = depth - bottom - top
+        if middle < 1:
+            self._refuse(
+                point.path("adapter_blocks"),
+                f"adapter_blocks {bottom}+{top} leave no middle in {point.model!r}, which has "
+                f"{depth} blocks; bottom + top may be at most {depth - 1}",
+            )
+        for step in point.compression:
+            keep = getattr(step.parameters, "keep", middle)
+            if keep > middle:
+                self._refuse(
+                    point.path("compression"),
+                    f"{step.label} cannot keep {keep} of the {middle} middle blocks of "
+                    f"{point.model!r}; 2 to {middle} would work",
+                )
+            middle = keep
 
     def _check_precision(self, point: CasePoint) -> None:
         dtype = self.suite.models[point.model].dtype
-        for setting in self.suite.settings:
-            if "finetuned" not in setting:
-                continue
-            precision = self.suite.train_for(point, setting).precision
-            if precision == "fp32" and dtype != "float32":
-                raise SuiteError(
-                    f"{self.suite.where('models', point.model, 'dtype')}: {point.model!r} is held "
-                    f"in {dtype}, which train.precision fp32 cannot compute with; "
-                    "use precision: bf16, or dtype: float32"
-                )
+        trained = [s for s in self.suite.settings if s in ("full_finetuned", "emulator_finetuned")]
+        precisions = {self.suite.train_for(point, setting).precision for setting in trained}
+        if dtype != "float32" and "fp32" in precisions:
+            self._refuse(
+                ("models", point.model, "dtype"),
+                f"{point.model!r} is held in {dtype}, which train.precision fp32 cannot compute "
+                "with; use precision: bf16, or dtype: float32",
+            )
+
+    def _refuse(self, path: tuple[str | int, ...], sentence: str) -> NoReturn:
+        raise SuiteError(f"{self.suite.where(*path)}: {sentence}")
 
 
 def stage_digest(

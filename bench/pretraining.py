@@ -594,8 +594,10 @@ def render(paths: Tensor, draw: torch.Generator) -> Tensor:
 
 # ------------------------------------------------------------------------------- rows
 
-QUESTION_WORDS = 14
-ANSWER_WORDS = 7
+QUESTION_LENGTH = 72
+ANSWER_LENGTH = 36
+"""Characters, rounded up to whole words: about 24 and 12 tokens. All answers are equally long
+because a sum of log-likelihoods prefers a shorter one."""
 
 
 def topic_rows(texts: Sequence[str], count: int) -> list[dict[str, Any]]:
@@ -616,18 +618,25 @@ def topic_rows(texts: Sequence[str], count: int) -> list[dict[str, Any]]:
 
 def topic_passages(texts: Sequence[str]) -> list[tuple[str, str]]:
     """Questions and what follows them, no two overlapping, shuffled by their own hash."""
-    size = QUESTION_WORDS + ANSWER_WORDS
     found: dict[str, str] = {}
     for text in texts:
-        words = text.split()
-        for start in range(0, len(words) - size + 1, size):
-            question, answer = (
-                words[start : start + QUESTION_WORDS],
-                words[start + QUESTION_WORDS :],
-            )
-            found.setdefault(" ".join(answer[:ANSWER_WORDS]), " ".join(question))
+        words = iter(re.findall(r"\S+\s*", text))
+        while (question := take(words, QUESTION_LENGTH)) and (answer := take(words, ANSWER_LENGTH)):
+            # The template puts one space between the two; anything else would not be the text.
+            if question.endswith(" ") and not question.endswith("  "):
+                found.setdefault(answer.rstrip(), question[:-1])
     passages = [(question, answer) for answer, question in found.items()]
     return sorted(passages, key=lambda passage: text_order(" ".join(passage)))
+
+
+def take(words: Iterator[str], length: int) -> str:
+    """The next words, at least `length` characters; empty at the end of the text."""
+    taken = ""
+    while len(taken) < length:
+        if not (word := next(words, "")):
+            return ""
+        taken += word
+    return taken
 
 
 def text_order(text: str) -> bytes:

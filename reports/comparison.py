@@ -19,6 +19,7 @@ from reports.statistics import Better
 QUALITY = ("top1", "acc", "exact_match", "perplexity", "word_perplexity", "acc_norm", "top5")
 """Metrics of a setting, the one to show first coming first."""
 THROUGHPUTS = ("throughput_tokens_real", "throughput_samples")
+MEMORIES = ("peak_memory_allocated", "peak_memory_process")
 
 
 class Treatment(NamedTuple):
@@ -115,11 +116,19 @@ class Comparison:
     @property
     def throughput(self) -> str:
         """The speed to show: real tokens where there are tokens, else samples."""
-        found = [e for entries in self.entries.values() for e in entries]
-        told = {e.metric for e in found}
+        return self._first_told(THROUGHPUTS)
+
+    @property
+    def memory(self) -> str:
+        """The memory to show: the GPU's where training ran on one, else the process's."""
+        return self._first_told(MEMORIES)
+
+    def _first_told(self, choices: tuple[str, ...]) -> str:
+        """The first metric somebody measured, else the first that says why it was not."""
+        found = [e for entries in self.entries.values() for e in entries if e.metric in choices]
         measured = {e.metric for e in found if e.value is not None}
-        by_choice = sorted(THROUGHPUTS, key=lambda metric: metric not in measured)
-        return next((metric for metric in by_choice if metric in told), "")
+        told = measured or {e.metric for e in found}
+        return next((metric for metric in choices if metric in told), choices[0])
 
     def has(self, *roles: str) -> bool:
         """Whether any of these settings or stage kinds was asked for."""

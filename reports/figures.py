@@ -62,7 +62,7 @@ class Picture:
     """An SVG file and the words that stand for it."""
 
     name: str
-    title: str
+    """That of the table it belongs to."""
     description: str
     svg: str
 
@@ -87,8 +87,7 @@ def settings_picture(comparison: Comparison) -> Picture:
         svg = _svg(_drawn(comparison, metric))
     return Picture(
         name=f"{comparison.model}-{comparison.task}",
-        title=f"{subject}: {metric}",
-        description=f"{metric} of the five settings for {rows}; the numbers are in the table.",
+        description=f"{subject}: {metric} of the settings for {rows}; the table has the numbers.",
         svg=svg,
     )
 

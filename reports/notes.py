@@ -48,9 +48,10 @@ def _item_notes(seen: Sequence[Observed], metric: str) -> Iterator[str]:
     style = quality_style(metric)
     unit = " points" if style is PERCENT else ""
     counts = " or ".join(f"{count:,}" for count in items)
+    scored = "items" if style is PERCENT else "tokens"
     yield (
-        "The interval does not cover the choice of scored items: one evaluation of "
-        f"{counts} items has a standard error of up to {style.spread(max(errors))}{unit}."
+        f"The interval does not cover the choice of scored {scored}: one evaluation of {counts} "
+        f"{scored} has a standard error of up to {style.spread(max(errors))}{unit}."
     )
 
 
@@ -68,15 +69,18 @@ def _column_notes(comparison: Comparison) -> Iterator[str]:
 
 
 def _cost_notes(comparison: Comparison) -> Iterator[str]:
-    throughput = comparison.throughput
+    throughput, memory = comparison.throughput, comparison.memory
     if throughput == "throughput_tokens_real":
         yield "Tuning throughput: real tokens, padding not counted."
     if comparison.reference and comparison.sandwiches:
         tuning = one_line(comparison.reference.tuning)
         yield f"In brackets: ratio to full fine-tuning (tuning {tuning}) on the same machine."
-    yield "Peak memory: of the whole process while it trains."
-    yield from _floor_note(comparison)
-    for name, metric in (("Throughput", throughput), ("Peak memory", "peak_memory_process")):
+    if memory == "peak_memory_process":
+        yield "Peak memory: of the whole process while it trains."
+        yield from _floor_note(comparison)
+    else:
+        yield "Peak memory: of the tensors on the GPU while training (peak_memory_allocated)."
+    for name, metric in (("Throughput", throughput), ("Peak memory", memory)):
         observed = [comparison.training(metric, t) for t in comparison.treatments]
         for grade in dict.fromkeys(grade for o in observed for grade in o.grades):
             yield f"{name} is graded {one_line(grade)}."

@@ -49,7 +49,7 @@ COLUMNS = {
 
 NOT_RUN = "not run"
 """Stands where an outcome would, for a stage that left nothing. No record has it."""
-MACHINE_UNITS = frozenset({"s", "J", "W", "MHz", "bytes"})
+MACHINE_UNITS = frozenset({"s", "J", "W", "MHz"})
 MACHINE_METRICS = ("peak_memory", "memory", "throughput", "step_time", "energy", "mfu")
 
 OPEN = ConfigDict(extra="ignore", frozen=True)
@@ -80,14 +80,6 @@ class PlannedStage(BaseModel):
     labels: Labels = Labels()
 
 
-class PlannedCase(BaseModel):
-    """One case of a plan, by its stable name."""
-
-    model_config = OPEN
-
-    name: str
-
-
 class PlanFile(BaseModel):
     """What of a stored plan a report needs."""
 
@@ -97,7 +89,6 @@ class PlanFile(BaseModel):
     suite: str
     profile: str | None = None
     """None: the suite as it stands."""
-    cases: tuple[PlannedCase, ...] = ()
     stages: tuple[PlannedStage, ...]
 
 
@@ -273,7 +264,7 @@ def _stage_rows(run: StageRun, machine: str | None, whole_store: bool) -> Iterat
     for record in run.found:
         everything_here = everything or record.machine == quality_machine
         # What a failed stage managed to measure is not a result.
-        metrics = record.metrics
+        metrics = record.metrics if record.outcome == "ok" else ()
         if not metrics and everything_here:
             yield _row(run, record, None)
         for metric in metrics:

@@ -271,7 +271,7 @@ def _cost_columns(comparison: Comparison, footnotes: Footnotes) -> Iterator[Colu
         kind="cost",
         header="peak memory",
         detail="MiB ↓",
-        cells=_training_cells(comparison, "peak_memory_process", MEBIBYTES, footnotes),
+        cells=_training_cells(comparison, comparison.memory, MEBIBYTES, footnotes),
     )
     yield Column(
         kind="cost",

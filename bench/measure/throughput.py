@@ -134,9 +134,15 @@ def steady_from(windows: list[Window]) -> tuple[int, str | None]:
 
 
 def _is_flat(times: list[float]) -> bool:
-    """Whether a line through the times rises or falls by less than noise or `STEADY`."""
+    """Whether a line through the times rises or falls by less than noise or `STEADY`.
+
+    A first window that is slower than every later one by more than that is still warm-up: a
+    line through many windows hardly feels one of them.
+    """
     if len(times) < 3:
         return True
+    if times[0] - max(times[1:]) > STEADY * median(times):
+        return False
     line = linregress(range(len(times)), times)
     change = abs(line.slope) * (len(times) - 1)
     return bool(change <= STEADY * median(times) or abs(line.slope) <= 2 * line.stderr)

@@ -78,7 +78,7 @@ def _file_names(names: Sequence[str]) -> dict[str, str]:
     files: dict[str, str] = {}
     for name in names:
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:100] or "table"
-        taken = set(files.values())
+        taken = {file.lower() for file in files.values()}
         numbered = (f"{stem}-{number}" for number in range(2, len(names) + 2))
         files[name] = next(file for file in (stem, *numbered) if file.lower() not in taken)
     return files

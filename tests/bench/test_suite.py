@@ -234,6 +234,13 @@ def test_set_changes_one_value_after_the_profile(folder: Path):
     assert {case.seed for case in suite.cases()} == {5}
 
 
+def test_set_takes_the_longest_key_that_is_there(folder: Path):
+    """Model names hold dots, and one may begin like another."""
+    text = (HEAD + MATRIX).replace("models:\n", "models:\n  opt-1: {source: a/b}\n")
+    suite = load(folder, text, sets=["models.opt-1.3b.dtype=float16", "models.opt-1.source=c/d"])
+    assert (suite.models["opt-1.3b"].dtype, suite.models["opt-1"].source) == ("float16", "c/d")
+
+
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [

@@ -132,6 +132,7 @@ def test_broken_syntax_is_one_line_with_a_remedy(text: str):
 def test_lone_surrogates_never_become_text():
     """An escape for half a character is refused, whichever loader reads it."""
     refusal('a: "\\uD800"')
+    refusal('a: "\\uDFFF"')
 
 
 def test_alias_bombs_are_refused_before_they_are_written_out():
@@ -141,6 +142,13 @@ def test_alias_bombs_are_refused_before_they_are_written_out():
     started = time.perf_counter()
     assert "aliases" in refusal("\n".join(lines))
     assert time.perf_counter() - started < 1
+
+
+def test_twenty_aliases_are_enough():
+    """The twenty-first is refused where it stands, however small its value."""
+    assert read_text("a: &a 1\nb: [" + "*a, " * 20 + "]", "s.yaml").plain()
+    message = refusal("a: &a 1\nb: [" + "*a, " * 21 + "]")
+    assert message.startswith("2:85: more than 20 aliases")
 
 
 def test_few_aliases_of_large_values_are_refused_by_their_size():

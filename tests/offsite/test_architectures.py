@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from offsite.architectures import BLOCK_PATHS
 from offsite.blocks import get_blocks
 from offsite.compression.emulator import compress
@@ -11,8 +13,6 @@ from offsite.compression.methods import Identity, LayerDrop
 from offsite.sandwich import Sandwich, adapter_blocks, cut, plug_in, with_emulator
 from offsite.training import Recipe, train
 from offsite.tuning import Tuning, tuning_from
-from torch import nn
-
 from tests.fakes import (
     DEPTH,
     LANGUAGE,
@@ -30,12 +30,14 @@ RECIPE = Recipe(learning_rate=0.01, steps=1)
 
 
 def emulated(model: nn.Module, keep: int = 2) -> tuple[Sandwich, nn.Module]:
+    """A cut model and what its data owner would receive."""
     sandwich = cut(model, bottom=2, top=1)
     emulator = compress(sandwich.middle, [("layer_drop", LayerDrop(keep=keep))])
     return sandwich, with_emulator(sandwich, emulator)
 
 
 def tune_one_step(sent: nn.Module, tuning: Tuning, architecture: str) -> dict[str, torch.Tensor]:
+    """Train one step; returns what the tuning exports."""
     blocks = adapter_blocks(sent, bottom=2, top=1)
     torch.manual_seed(0)
     tuning.attach(sent, blocks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from offsite.compression.layer_choice import evenly_spaced
 from offsite.errors import BadLayout
 

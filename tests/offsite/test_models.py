@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from offsite.compression.emulator import compress
 from offsite.compression.methods import LayerDrop
 from offsite.errors import NotAModel
 from offsite.models import Foundation, load_model, save_model
 from offsite.sandwich import cut, with_emulator
-
 from tests.fakes import LANGUAGE, run_model, tiny_batch, tiny_model
 
 TIMM = {
@@ -31,6 +31,7 @@ TIMM = {
 
 
 def foundation(architecture: str) -> Foundation:
+    """A tiny random model as `load_model` would return it."""
     if architecture == "timm":
         return Foundation(model=tiny_model("timm"), kind="vision", timm_config=TIMM)
     kind = "language" if architecture in LANGUAGE else "vision"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from offsite.compression.emulator import compress, parameters_of
 from offsite.errors import BadLayout
 from offsite.sandwich import cut, with_emulator
 from offsite.tuning import Tuning
-
 from tests.fakes import DEPTH, tiny_model
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from offsite.training import Batch, NonFiniteLoss, Recipe, _factor, train
 from torch import nn
+
+from offsite.training import Batch, NonFiniteLoss, Recipe, _factor, train
 
 
 def line(value: float = 1.0) -> nn.Linear:
+    """A model of two parameters."""
     layer = nn.Linear(1, 1)
     nn.init.constant_(layer.weight, value)
     nn.init.zeros_(layer.bias)
@@ -16,10 +18,12 @@ def line(value: float = 1.0) -> nn.Linear:
 
 
 def squared(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """A parabola: zero is the best output."""
     return (model(batch.inputs["x"]) ** 2).mean()
 
 
 def batch(value: float = 1.0) -> Batch:
+    """Two equal samples."""
     return Batch({"x": torch.full((2, 1), value)}, 2)
 
 

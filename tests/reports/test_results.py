@@ -9,7 +9,7 @@ import pytest
 
 from reports.errors import BadRecord, ReportError
 from reports.record import Metric
-from reports.results import COLUMNS, missing, read_plan, tidy
+from reports.results import COLUMNS, is_machine_bound, missing, read_plan, tidy
 from tests.reports.synthetic_store import SyntheticStore, fill, perplexity
 
 SPECIFIED = (
@@ -127,6 +127,25 @@ def test_speed_never_comes_from_another_machine(store: SyntheticStore):
         "throughput_tokens_real",
         "perplexity",
     ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "bound"),
+    [
+        ("perplexity", "1", False),
+        ("trainable_parameters", "1", False),
+        ("emulator_bytes", "bytes", False),
+        ("peak_memory_process", "bytes", True),
+        ("memory_floor", "bytes", True),
+        ("throughput_samples", "samples/s", True),
+        ("build_seconds", "s", True),
+        ("energy_per_sample", "J", True),
+        ("mfu", "fraction", True),
+    ],
+)
+def test_what_depends_on_the_machine(metric: str, unit: str, bound: bool):
+    """Time, energy and memory are the machine's; sizes and scores are the stage's."""
+    assert is_machine_bound(metric, unit) is bound
 
 
 def test_quality_comes_from_the_named_machine_else_the_first_by_name(store: SyntheticStore):

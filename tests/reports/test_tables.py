@@ -214,6 +214,31 @@ def test_no_mean_and_no_ratio_mixes_machines(store: SyntheticStore):
     assert "several machines" in dict(table.footnotes)[cell.mark]
 
 
+def test_memory_is_the_gpus_where_training_ran_on_one(store: SyntheticStore):
+    """Next to what its tensors take on the GPU, the host process says little."""
+    gpu = Metric(
+        metric="peak_memory_allocated", value=2**30, unit="bytes", better="lower", phase="train"
+    )
+    digest = store.plan("finetune", model="m", task="t", tuning="full", seed=0)
+    cost = training("throughput_samples", 5.0, 300.0, 1)
+    store.save(store.record(digest, "finetune", *cost, gpu))
+    (table,) = settings_tables(tidy(store.root, read_plan(store.save_plan())))
+    assert texts(table, "peak memory") == ["1,024"]
+    assert any("on the GPU" in note for note in table.notes)
+
+
+def test_no_ratio_across_machines(store: SyntheticStore):
+    """Full fine-tuning timed on another machine is no reference for speed."""
+    cost = training("throughput_tokens_real", 100.0, 10.0, 5)
+    cut = {"layout": "1-1-1", "compression": "c"}
+    for machine, kind, extra in (("a", "finetune", {}), ("b", "tune", cut)):
+        store.machine = machine
+        digest = store.plan(kind, model="m", task="t", tuning="full", seed=0, **extra)
+        store.save(store.record(digest, kind, *cost))
+    (table,) = settings_tables(tidy(store.root, read_plan(store.save_plan())))
+    assert texts(table, "tuning throughput") == ["100", "100"]
+
+
 def test_reference_is_another_tuning_where_full_was_not_run(store: SyntheticStore):
     """The footnote names what full fine-tuned stands for."""
     labels = {"model": "m", "task": "t", "tuning": "lora(rank=4)", "seed": 0}

@@ -1,0 +1,193 @@
+"""Planning: which stages, shared how, under which digests."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.errors import SuiteError
+from bench.plan import Plan, plan, read_plan
+from bench.selection import parse
+from tests.bench.worlds import LANGUAGE_SOURCE, SUITE, suite_of, world
+
+GOLDEN = Path(__file__).parent.parent / "data" / "golden_digests.json"
+
+
+def planned(folder: Path, text: str = SUITE, **options: object) -> Plan:
+    """The plan of a suite's text in a world where everything is known."""
+    return plan(suite_of(folder, text, **options), world())
+
+
+def digests(made: Plan, **labels: object) -> set[str]:
+    """Digests of the stages with these labels."""
+    return {
+        s.digest
+        for s in made.stages
+        if all(getattr(s.labels, name) == value for name, value in labels.items())
+    }
+
+
+def test_stages_are_shared_by_all_cases_that_need_them(tmp_path):
+    """Two emulators and one zero-shot for twelve cases; fine-tuning once a seed."""
+    made = planned(tmp_path)
+    assert len(made.cases) == 12
+    kinds = Counter(s.kind for s in made.stages)
+    # 1 full zero-shot, 2 emulator zero-shot, 3 fine-tuned, 12 emulator-tuned, 12 plug-in.
+    assert kinds == {"emulator": 2, "finetune": 3, "tune": 12, "evaluate": 30}
+
+
+def test_every_stage_comes_after_what_it_needs(tmp_path):
+    """The list can be run from front to back."""
+    seen: set[str] = set()
+    for stage in planned(tmp_path).stages:
+        assert set(stage.needs) <= seen
+        seen.add(stage.digest)
+
+
+def test_the_tune_stage_never_gets_the_original_model(tmp_path):
+    """It is the data owner's step: its inputs are the emulator and the data alone."""
+    for stage in planned(tmp_path).stages:
+        if stage.kind == "tune":
+            assert stage.inputs.keys() == {"emulator", "data"}
+            assert "model" not in stage.locations
+
+
+def test_golden_digests(tmp_path):
+    """A digest changes only when somebody means it: results of earlier versions stay reusable.
+
+    If a change to digests is meant, raise the stage kind's version in bench/stages and write
+    the new values here.
+    """
+    made = planned(tmp_path)
+    found = {
+        "cases": [case["name"] for case in made.cases],
+        "stages": [[s.kind, s.labels.setting, s.digest] for s in made.stages],
+    }
+    assert found == json.loads(GOLDEN.read_text())
+
+
+CHANGES = {
+    "learning_rate: 1.0e-3": "learning_rate: 2.0e-3",
+    "max_steps: 60": "max_steps: 61",
+    "block: 128": "block: 64",
+    "rank: 4": "rank: 5",
+    "keep: 4": "keep: 5",
+    "2+2": "1+2",
+    "{source: org/lm}": "{source: org/lm, dtype: bfloat16}",
+}
+
+
+@pytest.mark.parametrize("old", CHANGES)
+def test_whatever_can_change_a_result_changes_its_digest(tmp_path, old):
+    """Each field of the suite that matters leads to stages the other plan does not have."""
+    before = planned(tmp_path)
+    changed = SUITE.replace(old, CHANGES[old], 1)
+    if "dtype" in changed:
+        changed = changed.replace("max_steps: 60", "max_steps: 60, precision: bf16")
+    assert digests(planned(tmp_path, changed)) != digests(before)
+
+
+@pytest.mark.parametrize(
+    ("package", "version"), [("torch", "2.14"), ("transformers", "5.24"), ("device", "cuda")]
+)
+def test_versions_and_device_change_every_digest(tmp_path, package, version):
+    """Nothing made with another minor version or device is reused as this one's."""
+    suite = suite_of(tmp_path)
+    other = plan(suite, world(**{package: version}))
+    assert not digests(other) & digests(plan(suite, world()))
+
+
+def test_names_and_defaults_change_no_digest(tmp_path):
+    """Renaming the suite or writing a default out reuses everything."""
+    renamed = SUITE.replace("name: small", "name: other")
+    spelt = renamed.replace("max_steps: 60", "max_steps: 60, batch_size: 8, schedule: linear")
+    assert digests(planned(tmp_path, spelt)) == digests(planned(tmp_path))
+
+
+def test_a_seed_moves_training_alone(tmp_path):
+    """Another seed shares emulators and zero-shot scores."""
+    first = planned(tmp_path, SUITE.replace("seed: [0, 1, 2]", "seed: 0"))
+    second = planned(tmp_path, SUITE.replace("seed: [0, 1, 2]", "seed: 1"))
+    shared = digests(first) & digests(second)
+    kinds = Counter(s.kind for s in first.stages if s.digest in shared)
+    assert kinds == {"emulator": 2, "evaluate": 3}
+
+
+def test_an_override_reaches_the_stages_it_names(tmp_path):
+    """Another learning rate for one tuning leaves the other tuning's stages as they are."""
+    text = SUITE + "overrides: [{when: {tuning: {method: lora}}, train: {learning_rate: 0.5}}]\n"
+    before, after = planned(tmp_path), planned(tmp_path, text)
+    assert digests(before, tuning="full") == digests(after, tuning="full")
+    assert not digests(before, tuning="lora(rank=4)") & digests(after, tuning="lora(rank=4)")
+
+
+def test_settings_leave_out_what_is_not_asked_for(tmp_path):
+    """Without full fine-tuning nothing is fine-tuned."""
+    made = planned(tmp_path, SUITE + "settings: [emulator_finetuned, plug_in]\n")
+    assert {s.kind for s in made.stages} == {"emulator", "tune", "evaluate"}
+    assert {s.labels.setting for s in made.stages if s.kind == "evaluate"} == {
+        "emulator_finetuned",
+        "plug_in",
+    }
+
+
+def test_a_plan_reads_back_as_it_was_written(tmp_path):
+    """A worker sees exactly what the planner saw, and equal plans are equal bytes."""
+    made = planned(tmp_path)
+    assert read_plan(made.to_bytes()) == made
+    assert planned(tmp_path).to_bytes() == made.to_bytes()
+
+
+def test_layouts_that_do_not_fit_are_refused_at_their_place(tmp_path):
+    """One line with file, line and column; nothing was loaded to find out."""
+    suite = suite_of(tmp_path)
+    refusals = [
+        (4, "8:19: adapter_blocks 2+2 leave no middle in 'lm', which has 4 blocks"),
+        (7, "9:17: layer_drop(keep=4) cannot keep 4 of the 3 middle blocks of 'lm'"),
+    ]
+    for depth, message in refusals:
+        with pytest.raises(SuiteError) as caught:
+            plan(suite, world(replace(LANGUAGE_SOURCE, depth=depth)))
+        assert str(caught.value).startswith(f"{tmp_path}/small.yaml:{message}; ")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_task_of_another_kind_of_model_is_refused(tmp_path):
+    """Text for a vision model is a mistake of the suite, not a crash of a stage."""
+    with pytest.raises(SuiteError, match="needs a language model; 'lm' is a vision model"):
+        plan(suite_of(tmp_path), world(replace(LANGUAGE_SOURCE, kind="vision")))
+
+
+def test_weights_that_cannot_be_computed_with_are_refused(tmp_path):
+    """bfloat16 weights under fp32 would fail in the first step."""
+    text = SUITE.replace("{source: org/lm}", "{source: org/lm, dtype: bfloat16}")
+    with pytest.raises(SuiteError, match="use precision: bf16, or dtype: float32"):
+        planned(tmp_path, text)
+
+
+def test_a_model_only_the_hub_knows_is_pending(tmp_path):
+    """Its depth cannot be checked yet; the plan says so instead of guessing."""
+    unknown = replace(LANGUAGE_SOURCE, digest="pending:org/lm", depth=None, kind=None)
+    assert plan(suite_of(tmp_path), world(unknown)).pending == ["lm"]
+
+
+def test_selection_by_expression(tmp_path):
+    """`-k` keeps matching cases; one that keeps none is an error."""
+    suite = suite_of(tmp_path)
+    made = plan(suite, world(), select=parse("keep=4 and not (lora or s2)"))
+    assert [case["name"] for case in made.cases] == [
+        f"lm/2+2/layer_drop(keep=4)/full/text/s{seed}" for seed in (0, 1)
+    ]
+    with pytest.raises(SuiteError, match="no case is selected"):
+        plan(suite, world(), select=parse("nothing"))
+
+
+@pytest.mark.parametrize("expression", ["and", "a or", "(a", "", "a b"])
+def test_expressions_that_are_none_are_refused(expression):
+    """The message shows one that works."""
+    with pytest.raises(SuiteError, match="not an expression"):
+        parse(expression)
