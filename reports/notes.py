@@ -36,7 +36,9 @@ def _spread_notes(seen: Sequence[Observed]) -> Iterator[str]:
     if seeds > 1:
         yield f"±: half-width of the 95 % t interval over {seeds} seeds; a footnote names fewer."
     if any(None in observed.values for observed in seen):
-        yield "No ±: evaluated once; nothing random in it."
+        yield "No ± in a zero-shot setting: evaluated once; nothing random in it."
+    if any(len(observed.values) == 1 and None not in observed.values for observed in seen):
+        yield "No ± in a tuned setting: one seed, which says nothing of the spread."
 
 
 def _item_notes(seen: Sequence[Observed], metric: str) -> Iterator[str]:

@@ -212,14 +212,11 @@ def _absent_cell(observed: Observed, footnotes: Footnotes) -> Absent:
 
 
 def _incomplete_mark(observed: Observed, footnotes: Footnotes) -> str:
-    """A mean over fewer seeds than planned says so; so does one without an interval."""
+    """A mean over fewer seeds than planned says so."""
     have, lost = len(observed.values), len(observed.failures)
-    if lost:
-        text = f"{have} of {have + lost} seeds; {_failures_text(observed.failures)}"
-        return footnotes.mark(text)
-    if have == 1 and None not in observed.values:
-        return footnotes.mark("one seed: no interval")
-    return ""
+    if not lost:
+        return ""
+    return footnotes.mark(f"{have} of {have + lost} seeds; {_failures_text(observed.failures)}")
 
 
 def _failures_text(failures: Sequence[Failure]) -> str:

@@ -1,0 +1,172 @@
+"""Text tasks against hand-computed answers, on rows written for these tests."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bench.errors import SuiteError
+from bench.tasks.sequences import IGNORED
+from bench.tasks.task import Task, batches, prepare, steps_for, subset
+from offsite.models import Foundation, load_model
+from tests.bench.command import ROOT
+
+DATA = ROOT / "tests" / "data"
+CHOICES = {split: str(DATA / "choices.jsonl") for split in ("train", "validation", "test")}
+LESSONS = {split: str(DATA / "lessons.jsonl") for split in ("train", "validation", "test")}
+
+
+@pytest.fixture(scope="module")
+def foundation() -> Foundation:
+    """The shipped language model."""
+    return load_model(ROOT / "suites" / "models" / "tiny-lm")
+
+
+def multiple_choice(foundation: Foundation, **fields: object) -> Task:
+    """The task over the rows of these tests."""
+    return prepare({"kind": "multiple_choice", **fields}, CHOICES, foundation)
+
+
+def perplexity(foundation: Foundation, block: int = 32) -> Task:
+    """The task over the texts of these tests."""
+    return prepare({"kind": "perplexity", "block": block}, LESSONS, foundation)
+
+
+def log_probabilities(model: nn.Module, ids: list[int]) -> torch.Tensor:
+    """Log-probability of each token but the first, given those before it."""
+    with torch.no_grad():
+        scores = torch.log_softmax(model(torch.tensor([ids])).logits[0].double(), -1)
+    return scores[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+
+
+def test_choices_are_scored_as_by_hand(foundation):
+    """Each choice's log-likelihood, acc and acc_norm agree with a computation from logits."""
+    scored = multiple_choice(foundation).evaluate(foundation.model, batch_size=4, examples=None)
+    rows = [json.loads(line) for line in Path(CHOICES["test"]).read_text().splitlines()]
+    hits = {"acc": 0, "acc_norm": 0}
+    for row, item in zip(rows, scored.items, strict=True):
+        sums = []
+        for choice in row["choices"]:
+            start = foundation.tokenizer(row["question"])["input_ids"]
+            whole = foundation.tokenizer(f"{row['question']} {choice}")["input_ids"]
+            sums.append(float(log_probabilities(foundation.model, whole)[len(start) - 1 :].sum()))
+        assert item["loglikelihoods"] == pytest.approx(sums, abs=1e-3)
+        lengths = [len(choice) for choice in row["choices"]]
+        best = max(range(4), key=lambda i: sums[i])
+        best_norm = max(range(4), key=lambda i: sums[i] / lengths[i])
+        hits["acc"] += best == row["label"]
+        hits["acc_norm"] += best_norm == row["label"]
+    values = {m.metric: m.value for m in scored.metrics}
+    assert values == {name: pytest.approx(count / 32) for name, count in hits.items()}
+
+
+def test_training_text_is_what_is_scored(foundation):
+    """Question, the scorer's own space, right choice; only the choice has labels."""
+    example = multiple_choice(foundation).training_examples()[0]
+    assert foundation.tokenizer.decode(example["input_ids"]) == "A spoon is used to eat soup"
+    learned = [i for i in example["labels"] if i != IGNORED]
+    assert foundation.tokenizer.decode(learned) == " eat soup"
+
+
+def test_too_long_a_context_loses_its_start_never_its_answer(foundation):
+    """Truncation is from the left."""
+    example = multiple_choice(foundation, length=6).training_examples()[0]
+    assert len(example["input_ids"]) == 6
+    assert foundation.tokenizer.decode(example["input_ids"]).endswith(" eat soup")
+
+
+def test_a_subset_is_spread_over_the_split(foundation):
+    """Half of the rows are every second one, and n says how many."""
+    scored = multiple_choice(foundation).evaluate(foundation.model, batch_size=4, examples=16)
+    assert [i["target"] for i in scored.items] == ["0", "2"] * 8 or len(scored.items) == 16
+    assert {m.n for m in scored.metrics} == {16}
+    assert subset(32, 16) == list(range(0, 32, 2))
+
+
+def test_perplexity_is_weighted_by_tokens(foundation):
+    """exp of the mean over all scored tokens of all blocks, the short last block included."""
+    task = perplexity(foundation)
+    scored = task.evaluate(foundation.model, batch_size=4, examples=None)
+    stream: list[int] = []
+    for line in Path(LESSONS["test"]).read_text().splitlines():
+        stream += foundation.tokenizer(json.loads(line)["text"])["input_ids"]
+        stream.append(foundation.tokenizer.eos_token_id)
+    blocks = [stream[i : i + 32] for i in range(0, len(stream), 32)]
+    parts = [log_probabilities(foundation.model, b) for b in blocks if len(b) > 1]
+    expected = math.exp(-float(torch.cat(parts).mean()))
+    metric = scored.metrics[0]
+    assert metric.value == pytest.approx(expected, rel=1e-5)
+    assert metric.n == sum(len(part) for part in parts)
+    assert metric.stderr > 0
+
+
+def test_batch_size_moves_perplexity_by_rounding_alone(foundation):
+    """Blocks are cut before they are batched."""
+    task = perplexity(foundation)
+    values = [
+        task.evaluate(foundation.model, batch_size=size, examples=None).metrics[0].value
+        for size in (1, 7)
+    ]
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+def test_the_loss_that_is_trained_is_the_loss_that_is_scored(foundation):
+    """exp of the mean training loss over the same whole blocks is their perplexity."""
+    task = perplexity(foundation, block=64)
+    whole = [e for e in task.training_examples()]
+    losses = [float(task.loss(foundation.model, task.collate([e])).detach()) for e in whole]
+    assert math.exp(task.selection_loss(foundation.model)) == pytest.approx(
+        math.exp(sum(losses) / len(losses)), rel=0.05
+    )
+
+
+def test_order_depends_on_the_seed_alone(foundation):
+    """Equal seeds give equal batches, other seeds others, and each epoch a new order."""
+    task = multiple_choice(foundation)
+    examples = task.training_examples()
+
+    def first_two_epochs(seed: int) -> list[list[int]]:
+        stream = batches(task, examples, batch_size=32, seed=seed)
+        return [next(stream).inputs["input_ids"].flatten().tolist() for _ in range(2)]
+
+    assert first_two_epochs(0) == first_two_epochs(0)
+    assert first_two_epochs(0) != first_two_epochs(1)
+    assert first_two_epochs(0)[0] != first_two_epochs(0)[1]
+
+
+def test_padding_is_counted_apart(foundation):
+    """Real tokens are the mask's sum; padded tokens all positions."""
+    task = multiple_choice(foundation)
+    batch = task.collate(task.training_examples()[:4])
+    assert batch.tokens_real == int(batch.inputs["attention_mask"].sum())
+    assert batch.tokens_padded == batch.inputs["input_ids"].numel() > batch.tokens_real
+
+
+@pytest.mark.parametrize(
+    ("examples", "epochs", "max_steps", "steps"),
+    [(10, 3, None, 9), (10, 3, 2, 2), (1, 0.1, None, 1)],
+)
+def test_steps_come_from_epochs_unless_given(examples, epochs, max_steps, steps):
+    """max_steps wins, as in the Hugging Face Trainer."""
+    assert steps_for(examples, batch_size=4, epochs=epochs, max_steps=max_steps) == steps
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "fine"}\nnot json\n', "rows.jsonl:2: not JSON"),
+        ('{"text": "fine"}\n[1]\n', "rows.jsonl:2: expected a JSON object"),
+        ("", "has no rows"),
+    ],
+)
+def test_malformed_rows_are_named(foundation, tmp_path, content, message):
+    """File and line, never a stack trace from deep inside a tokenizer."""
+    (tmp_path / "rows.jsonl").write_text(content)
+    data = {"train": str(tmp_path / "rows.jsonl"), "test": str(tmp_path / "rows.jsonl")}
+    with pytest.raises(SuiteError, match=message):
+        prepare({"kind": "perplexity"}, data, foundation).training_examples()

@@ -1,0 +1,76 @@
+"""Image classification against hand-counted answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bench.errors import SuiteError
+from bench.tasks.task import Task, prepare
+from offsite.models import Foundation
+from tests.fakes import tiny_model
+
+
+class Echo(nn.Module):
+    """Its scores are the first pixels of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)[:, :6]
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    """Four images: right at once, right in five, wrong, right at once."""
+    images = np.zeros((4, 1, 3, 3), dtype="float32")
+    ranks = [[9, 1, 2, 3, 4, 5], [9, 8, 2, 3, 4, 5], [0, 8, 2, 3, 4, 5], [9, 8, 7, 3, 4, 5]]
+    for image, rank in zip(images, ranks, strict=True):
+        image.reshape(-1)[:6] = rank
+    np.savez(tmp_path / "four.npz", images=images, labels=np.array([0, 1, 0, 0]))
+    data = {split: str(tmp_path / "four.npz") for split in ("train", "validation", "test")}
+    return prepare({"kind": "image_classification"}, data, Foundation(model=Echo(), kind="vision"))
+
+
+def test_top1_and_top5_are_counted(task):
+    """Two of four are right at once; the image whose label scores lowest is never right."""
+    scored = task.evaluate(Echo(), batch_size=3, examples=None)
+    assert {m.metric: m.value for m in scored.metrics} == {"top1": 0.5, "top5": 0.75}
+    assert [item["top1"] for item in scored.items] == [1, 0, 0, 1]
+
+
+def test_the_models_own_normalisation_is_used(task, tmp_path):
+    """Pixels are shifted and scaled by what the model was trained with."""
+    config = {"pretrained_cfg": {"mean": [1.0], "std": [2.0]}}
+    foundation = Foundation(model=Echo(), kind="vision", timm_config=config)
+    data = {"train": str(tmp_path / "four.npz"), "test": str(tmp_path / "four.npz")}
+    image = prepare({"kind": "image_classification"}, data, foundation).training_examples()[0]
+    assert image["image"].flatten()[0] == (9 - 1) / 2
+
+
+@pytest.mark.parametrize("architecture", ["timm", "vit"])
+def test_both_libraries_models_are_scored(architecture, tmp_path):
+    """One returns scores, the other an object that holds them."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "i.npz", images=rng.random((6, 8, 8)), labels=rng.integers(0, 5, 6))
+    data = {"train": str(tmp_path / "i.npz"), "test": str(tmp_path / "i.npz")}
+    model = tiny_model(architecture)
+    task = prepare({"kind": "image_classification"}, data, Foundation(model=model, kind="vision"))
+    assert task.evaluate(model, batch_size=4, examples=None).metrics[0].n == 6
+    assert float(task.loss(model, task.collate(task.training_examples())).detach()) > 0
+
+
+def test_a_file_without_its_arrays_is_named(tmp_path):
+    """The message says what is missing in which file."""
+    np.savez(tmp_path / "i.npz", pictures=np.zeros((1, 8, 8)))
+    data = {"train": str(tmp_path / "i.npz"), "test": str(tmp_path / "i.npz")}
+    foundation = Foundation(model=Echo(), kind="vision")
+    task = prepare({"kind": "image_classification"}, data, foundation)
+    with pytest.raises(SuiteError, match=r"i\.npz: no array images or labels in it"):
+        task.training_examples()
