@@ -10,7 +10,11 @@ import importlib
 _HOME = {
     "Batch": "offsite.training",
     "Emulator": "offsite.compression.emulator",
+    "Full": "offsite.tuning_methods",
     "Foundation": "offsite.models",
+    "Identity": "offsite.compression.methods",
+    "LayerDrop": "offsite.compression.methods",
+    "Lora": "offsite.tuning_methods",
     "Recipe": "offsite.training",
     "Sandwich": "offsite.sandwich",
     "Tuning": "offsite.tuning",

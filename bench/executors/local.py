@@ -103,5 +103,7 @@ def stage_environment() -> dict[str, str]:
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "TQDM_DISABLE": "1",
+        # Asking whether there is a GPU must not initialise CUDA in the process that forks.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }

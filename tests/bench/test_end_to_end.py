@@ -42,6 +42,13 @@ train: {{learning_rate: 1.0e-3, max_steps: 3, batch_size: 2}}
 """
 
 
+def write_rows(folder: Path) -> None:
+    """The rows that `RANDOM` names."""
+    for split in ("train", "test"):
+        rows = [{"text": f"{split} row {i} says: " + "the quick brown fox " * 8} for i in range(8)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+
 def exported(results: Path, cwd: Path, *suite: str) -> list[dict[str, str]]:
     """Rows of the tidy table."""
     done = offsite_bench("export", *suite, "--results", results, cwd=cwd)
@@ -169,9 +176,7 @@ def random_suite(tmp_path: Path) -> Path:
     """A suite over random weights and rows of its own, with an identity emulator."""
     path = tmp_path / "random.yaml"
     path.write_text(RANDOM)
-    for split in ("train", "test"):
-        rows = [{"text": f"{split} row {i} says: " + "the quick brown fox " * 8} for i in range(8)]
-        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    write_rows(tmp_path)
     return path
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bench.checking import Keys, refuse
 from bench.errors import SuiteError
-from bench.wording import shown, unknown
-from bench.yaml_reader import Node, Place, read_argument
+from bench.suite.checking import Keys, refuse
+from bench.suite.wording import shown, unknown
+from bench.suite.yaml_reader import Node, Place, read_argument
 
 
 def merge(base: Node, over: Node) -> Node:

@@ -10,11 +10,11 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from bench.closed import Fault
 from bench.errors import SuiteError
-from bench.wording import missing, shown, unknown
-from bench.yaml_reader import Node, Place
-from bench.yaml_scalars import Scalar
+from bench.suite.closed import Fault
+from bench.suite.wording import missing, shown, unknown
+from bench.suite.yaml_reader import Node, Place
+from bench.suite.yaml_scalars import Scalar
 
 Keys = tuple[str | int, ...]
 """Keys and list indices from the top of a suite to one of its values."""
@@ -62,7 +62,7 @@ class Found:
 def locate(root: Node, path: Sequence[str | int]) -> Found:
     """Follow `path` as far as the file goes.
 
-    Index 0 of something that is not a list is the thing itself: see `bench.closed.Listed`.
+    Index 0 of something that is not a list is the thing itself: see `bench.suite.closed.Listed`.
     """
     found = Found((), root, None, False)
     for step in path:

@@ -15,13 +15,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 import bench
-from bench.checking import check, locate, refuse
-from bench.closed import Closed, closed_model
-from bench.overlay import merge
+from bench.suite.checking import check, locate, refuse
+from bench.suite.closed import Closed, closed_model
+from bench.suite.overlay import merge
+from bench.suite.wording import one_line, shown, unknown
+from bench.suite.yaml_reader import Node, read_file
 from bench.tasks.builtin import BUILTIN
 from bench.tasks.kinds import KINDS
-from bench.wording import one_line, shown, unknown
-from bench.yaml_reader import Node, read_file
 
 SUITES = Path(bench.__file__).parent.parent / "suites"
 """Beside the package, in a checkout as in an installation."""

@@ -18,10 +18,10 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from bench.closed import AnyNumber, Closed, Fault, Many, Reads
-from bench.steps import COMPRESSIONS, TUNINGS, Step, StepPattern
-from bench.task_files import TaskEntry
-from bench.wording import unknown
+from bench.suite.closed import AnyNumber, Closed, Fault, Many, Reads
+from bench.suite.steps import COMPRESSIONS, TUNINGS, Step, StepPattern
+from bench.suite.task_files import TaskEntry
+from bench.suite.wording import unknown
 from reports.record import SETTINGS, Setting
 
 AXES = ("model", "adapter_blocks", "compression", "tuning", "task", "seed")

@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bench.closed import LATER
-from bench.steps import COMPRESSIONS, TUNINGS, Table
-from bench.suite_file import SuiteFile
-from bench.task_files import fields_of, follow, read_task_file, task_files
+from bench.suite.closed import LATER
+from bench.suite.steps import COMPRESSIONS, TUNINGS, Table
+from bench.suite.suite_file import SuiteFile
+from bench.suite.task_files import fields_of, follow, read_task_file, task_files
 from bench.tasks.kinds import KINDS
 
 Schema = dict[str, Any]

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from pydantic import create_model
 
-from bench.closed import Closed, Fault, closed_fields, closed_model
-from bench.wording import missing, unknown
+from bench.suite.closed import Closed, Fault, closed_fields, closed_model
+from bench.suite.wording import missing, unknown
 from offsite import tuning_methods
 from offsite.compression import methods
 
@@ -123,8 +123,10 @@ class Table:
         if "method" not in value:
             return None, rest
         method = value["method"]
-        if not isinstance(method, str) or method not in self.rows:
-            raise Fault(unknown(self.noun, str(method), self.rows), "method")
+        if not isinstance(method, str):
+            raise Fault(f"it must be one of {', '.join(self.rows)}", "method")
+        if method not in self.rows:
+            raise Fault(unknown(self.noun, method, self.rows), "method")
         return method, rest
 
     def _build_pattern(self, method: str | None) -> type[Closed]:

@@ -26,8 +26,8 @@ from yaml.events import (
 )
 
 from bench.errors import SuiteError
-from bench.wording import one_line, shown
-from bench.yaml_scalars import Scalar, resolve
+from bench.suite.wording import one_line, shown
+from bench.suite.yaml_scalars import Scalar, resolve
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.checking import Keys, check, locate, refuse_at
 from bench.errors import SuiteError
-from bench.expansion import CasePoint, points, size
-from bench.overlay import with_profile, with_setting
-from bench.steps import Step
-from bench.suite_file import (
+from bench.suite.checking import Keys, check, locate, refuse_at
+from bench.suite.expansion import CasePoint, points, size
+from bench.suite.overlay import with_profile, with_setting
+from bench.suite.steps import Step
+from bench.suite.suite_file import (
     AXES,
     Evaluate,
     Include,
@@ -28,26 +28,10 @@ from bench.suite_file import (
     SuiteFile,
     Train,
 )
-from bench.suite_schema import json_schema
-from bench.task_files import SUITES, Task, resolve, task_files
-from bench.wording import one_line, shown, unknown
-from bench.yaml_reader import Node, read_file
+from bench.suite.task_files import SUITES, Task, resolve, task_files
+from bench.suite.wording import one_line, shown, unknown
+from bench.suite.yaml_reader import Node, read_file
 from reports.record import Setting
-
-__all__ = [
-    "CasePoint",
-    "Evaluate",
-    "Matrix",
-    "ModelSpec",
-    "Override",
-    "Step",
-    "Suite",
-    "Task",
-    "Train",
-    "builtin_suites",
-    "json_schema",
-    "load_suite",
-]
 
 MAX_CASES = 100_000
 MAX_COMPARISONS = 1_000_000

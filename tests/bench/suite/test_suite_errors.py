@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import re
@@ -16,7 +17,7 @@ from pydantic import BaseModel
 
 from bench.errors import SuiteError
 from bench.suite import load_suite
-from bench.suite_file import (
+from bench.suite.suite_file import (
     Evaluate,
     Include,
     Matrix,
@@ -327,6 +328,7 @@ STEP = ("matrix", "compression", 0)
         (("settings", 1), "plugin", "unknown value 'plugin'. Did you mean 'plug_in'?"),
         (("settings", 1), 3, "got 3; it must be one of"),
         (("references", 0), "fulll", "unknown tuning 'fulll'. Did you mean 'full'?"),
+        (("matrix", "compression", 0, "method"), [1], "it must be one of identity, layer_drop"),
         (("matrix", "adapter_blocks", 1), "2", "it must be bottom+top adapter blocks, as in 2+2"),
         (("matrix", "adapter_blocks", 1), "0+0", "0+0 leaves nothing to tune"),
         (("matrix", "adapter_blocks", 1), "-1+2", "it must be bottom+top"),
@@ -388,6 +390,14 @@ def test_a_matrix_too_large_is_refused_with_its_count(folder: Path):
     many = changed(MATRIX, lambda m: m.update(suite["matrix"], model=["tiny"] * 9))
     message = refusal(folder, many, write(many).values[MATRIX], MATRIX)
     assert message == f"{count * 9} cases; a suite has at most 100000"
+
+
+def test_more_patterns_than_can_be_compared_are_refused(folder: Path):
+    """Every case is compared with every pattern, so their product is bounded, not the patterns."""
+    axes = {"seed": list(range(9999)), "exclude": [{"seed": 1}] * 99, "include": []}
+    suite = changed(MATRIX, lambda m: m.update(axes))
+    message = refusal(folder, suite, write(suite).values[MATRIX], MATRIX)
+    assert "cases with 100 exclude and override patterns; their product is at most" in message
 
 
 def test_a_matrix_that_excludes_itself_is_refused(folder: Path):
@@ -463,7 +473,7 @@ def test_a_thousand_suites_with_values_exchanged_are_valid_or_one_line(folder: P
             try:
                 for step in path[:-1]:
                     holder = holder[step]
-                holder[path[-1]] = chance.choice(odd)
+                holder[path[-1]] = copy.deepcopy(chance.choice(odd))
             except (KeyError, IndexError, TypeError):
                 continue  # the other value took its place away
         message = outcome(folder, json.dumps(suite))

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from bench import suite as suite_module
-from bench import task_files
 from bench.errors import SuiteError
-from bench.steps import label
-from bench.suite import Suite, Train, builtin_suites, json_schema, load_suite
+from bench.suite import Suite, Train, builtin_suites, json_schema, load_suite, task_files
+from bench.suite import suite as suite_module
+from bench.suite.steps import label
 
 HEAD = """\
 schema: 1

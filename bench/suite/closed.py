@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from bench.wording import unknown
+from bench.suite.wording import unknown
 
 
 class Fault(ValueError):
@@ -76,7 +76,7 @@ class Reads:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """A reference, which pydantic could not follow: `bench.suite_schema` turns it into one."""
+        """A reference, which pydantic could not follow: `suite_schema` turns it into one."""
         return {LATER: f"#/$defs/{self.name}"}
 
 

@@ -12,10 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import yaml_reader
-from bench.checking import locate
 from bench.errors import SuiteError
-from bench.yaml_reader import read_argument, read_file, read_text
+from bench.suite import yaml_reader
+from bench.suite.checking import locate
+from bench.suite.yaml_reader import read_argument, read_file, read_text
 
 LOADERS = [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)]
 AMBIGUOUS = """

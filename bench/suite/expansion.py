@@ -8,9 +8,9 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from bench.checking import Keys
-from bench.steps import Step
-from bench.suite_file import AXES, Include, Matrix
+from bench.suite.checking import Keys
+from bench.suite.steps import Step
+from bench.suite.suite_file import AXES, Include, Matrix
 
 
 @dataclass(frozen=True, slots=True)
