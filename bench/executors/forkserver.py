@@ -85,6 +85,7 @@ def import_heavy() -> None:
     import datasets  # noqa: F401
     import lm_eval  # noqa: F401
     import peft  # noqa: F401
+    import sklearn.datasets  # noqa: F401
     import timm  # noqa: F401
     from lm_eval.models.huggingface import HFLM  # noqa: F401
     from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401
