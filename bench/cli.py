@@ -125,10 +125,8 @@ def run(
     from bench.runner import run_plan, stop_on_signals
     from bench.store import Store
 
-    planned = _plan(suite, profile, sets, select, online=True)
+    planned = _plan(suite, profile, sets, select, online=True, trust_remote_code=trust_remote_code)
     store = Store.create(results)
-    if trust_remote_code:
-        os.environ["OFFSITE_BENCH_TRUST_REMOTE_CODE"] = "1"
     stop_on_signals()
     with LocalExecutor() as executor, Shown(len(planned.stages), quiet=as_json) as shown:
         summary = run_plan(planned, store, executor, on_start=shown.started, on_event=shown.ended)
@@ -160,7 +158,7 @@ def plan(
     """Show cases and stages, and which of them are there already. Starts nothing."""
     from bench.showing import plan_lines
 
-    planned = _plan(suite, profile, sets, select, online=False)
+    planned = _plan(suite, profile, sets, select)
     done = _done(results, planned)
     if as_json:
         stages = [
@@ -185,8 +183,9 @@ def status(
     from bench.showing import status_lines, status_rows
     from bench.store import Store
 
-    planned = _plan(suite, profile, sets, select, online=False)
-    rows = status_rows(Store.open(results), planned)
+    planned = _plan(suite, profile, sets, select)
+    store = Store.open(results)
+    rows = status_rows(store, _as_run(store, planned))
     if as_json:
         _print_json(rows)
     else:
@@ -217,9 +216,10 @@ def report(
     for name in chosen:
         if name not in known:
             raise BenchError(unknown("format", name, known))
-    planned = _plan(suite, profile, sets, select, online=False)
-    done = _done(results, planned)
+    planned = _plan(suite, profile, sets, select)
     store = Store.open(results)
+    planned = _as_run(store, planned)
+    done = _done(results, planned)
     if not done:
         raise NothingToShow(f"no stage of {suite!r} has a record in {results}; run it first")
     written = _write_report(store, planned, chosen, show=not as_json)
@@ -241,22 +241,22 @@ def export(
     sets: Sets = None,
     select: Select = None,
     table: Annotated[Table, typer.Option("--format", help="What to print.")] = Table.CSV,
+    as_json: Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")] = False,
 ) -> None:
     """Print results as one long tidy table on stdout."""
-    from bench.environment import this_machine
     from bench.errors import NothingToShow
     from bench.store import Store
     from reports.results import read_plan, tidy
 
     store = Store.open(results)
-    planned = None
+    planned, machine = None, None
     if suite is not None:
-        own = _plan(suite, profile, sets, select, online=False)
-        name = store.save_plan(own.to_bytes())
-        planned = read_plan(store.root / "plans" / f"{name}.json")
-    frame = tidy(store.root, planned, this_machine().fingerprint)
+        own = _as_run(store, _plan(suite, profile, sets, select))
+        planned, machine = read_plan(_saved(store, own)), _machine(store, own)
+    frame = tidy(store.root, planned, machine)
     if frame.empty:
         raise NothingToShow(f"no results in {results} for this; run the suite first")
+    table = Table.JSONL if as_json else table
     if table is Table.CSV:
         frame.to_csv(sys.stdout, index=False)
     elif table is Table.JSONL:
@@ -279,7 +279,7 @@ def list_(what: Listed, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def schema() -> None:
+def schema(as_json: AsJson = True) -> None:
     """Print the JSON Schema of a suite file, for completion in editors."""
     from bench.suite import json_schema
 
@@ -304,7 +304,8 @@ def _plan(
     sets: list[str] | None,
     select: str | None,
     *,
-    online: bool,
+    online: bool = False,
+    trust_remote_code: bool = False,
 ) -> Plan:
     from bench.plan import plan as lay_out
     from bench.selection import parse
@@ -313,7 +314,31 @@ def _plan(
 
     suite = load_suite(name, profile=profile, sets=sets or ())
     chosen = parse(select) if select else None
-    return lay_out(suite, look_up(suite, online=online), select=chosen)
+    return lay_out(
+        suite,
+        look_up(suite, online=online),
+        select=chosen,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def _as_run(store: Store, planned: Plan) -> Plan:
+    """The plan under which the suite's results were made, if that was not on this machine.
+
+    Versions and device are part of every digest. Results copied to a laptop are shown by the
+    newest plan of the same suite, profile and cases that the store holds.
+    """
+    from bench.plan import read_plan
+
+    if any(store.has(stage.digest) for stage in planned.stages):
+        return planned
+    names = [case["name"] for case in planned.cases]
+    for path in store.plans():
+        found = read_plan(path.read_bytes())
+        same = (found.suite, found.profile) == (planned.suite, planned.profile)
+        if same and [case["name"] for case in found.cases] == names:
+            return found
+    return planned
 
 
 def _done(results: Path, planned: Plan) -> set[str]:
@@ -329,22 +354,32 @@ def _done(results: Path, planned: Plan) -> set[str]:
 
 def _write_report(store: Store, planned: Plan, formats: tuple[str, ...], *, show: bool) -> Path:
     """Render the report of a plan; returns its folder."""
-    from bench.environment import this_machine
     from reports.render import write_report
     from reports.render.terminal import print_tables
     from reports.report import build_report
     from reports.results import read_plan
 
-    name = store.save_plan(planned.to_bytes())
-    built = build_report(
-        store.root, read_plan(store.root / "plans" / f"{name}.json"), this_machine().fingerprint
-    )
+    plan_file = read_plan(_saved(store, planned))
+    built = build_report(store.root, plan_file, _machine(store, planned))
     label = planned.suite if planned.profile is None else f"{planned.suite}.{planned.profile}"
     folder = store.root / "reports" / label
     write_report(built, folder, formats)
     if show:
         print_tables(built.tables, sys.stdout)
     return folder
+
+
+def _saved(store: Store, planned: Plan) -> Path:
+    return store.plan_path(store.save_plan(planned.to_bytes()))
+
+
+def _machine(store: Store, planned: Plan) -> str | None:
+    """This machine, if it made any of the results; its speed and memory are then shown."""
+    from bench.environment import this_machine
+
+    own = this_machine().fingerprint
+    made_here = any(store.record_path(stage.digest, own).exists() for stage in planned.stages)
+    return own if made_here else None
 
 
 def _labels(stage: Any) -> dict[str, Any]:  # noqa: ANN401 - bench.plan.Stage, imported late

@@ -85,19 +85,26 @@ def read_plan(content: bytes) -> Plan:
     return Plan(values["suite"], values["profile"], values["cases"], stages, values["pending"])
 
 
-def plan(suite: Suite, world: World, *, select: Any = None) -> Plan:  # noqa: ANN401
+def plan(
+    suite: Suite,
+    world: World,
+    *,
+    select: Callable[[str], bool] | None = None,
+    trust_remote_code: bool = False,
+) -> Plan:
     """Lay out the stages of every case of `suite`.
 
     Args:
         suite: the checked suite.
         world: digests of models and data, versions.
         select: predicate over case names; None takes all.
+        trust_remote_code: let stages run code that comes with a model; their records say so.
 
     Raises:
         SuiteError: a layout that does not fit its model, a task its model cannot run, or a
             selection that leaves nothing.
     """
-    builder = _Builder(suite, world)
+    builder = _Builder(suite, world, trust_remote_code)
     points = [p for p in suite.cases() if select is None or select(case_name(p))]
     if not points:
         raise SuiteError(f"{suite.origin}: no case is selected; `offsite-bench plan` lists them")
@@ -124,9 +131,10 @@ def compression_label(point: CasePoint) -> str:
 class _Builder:
     """Collects stages of cases; equal digests become one stage."""
 
-    def __init__(self, suite: Suite, world: World) -> None:
+    def __init__(self, suite: Suite, world: World, trust_remote_code: bool) -> None:
         self.suite = suite
         self.world = world
+        self.trust_remote_code = trust_remote_code
         self.stages: dict[str, Stage] = {}
         self.needed_by: dict[str, set[str]] = {}
         self.cases: list[dict[str, Any]] = []
@@ -296,7 +304,9 @@ class _Builder:
 
     def _model_location(self, point: CasePoint) -> dict[str, Any]:
         source = self._source(point)
-        return {"model": source.location, "revision": source.revision}
+        place: dict[str, Any] = {"model": source.location, "revision": source.revision}
+        # Written only where it is on, so that it stands out.
+        return place | ({"trust_remote_code": True} if self.trust_remote_code else {})
 
     def _layout(self, point: CasePoint) -> str:
         """`a-m-b`, where m is the number of blocks the emulator has."""

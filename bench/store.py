@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import StoreError
+from bench.errors import NothingToShow, StoreError
 from reports.record import Record, read_record, to_bytes
 
 FORMAT = {"format": "offsite-bench-store", "version": 1}
@@ -49,12 +49,13 @@ class Store:
         """Open an existing store.
 
         Raises:
-            StoreError: there is none, or it is of a newer version.
+            NothingToShow: there is none.
+            StoreError: it is of a newer version.
         """
         try:
             found = json.loads((root / "STORE.json").read_text())
         except (OSError, ValueError):
-            raise StoreError(f"no results in {root}; `offsite-bench run` makes them") from None
+            raise NothingToShow(f"no results in {root}; `offsite-bench run` makes them") from None
         if found != FORMAT:
             raise StoreError(f"{root} is a store of format {found}; this version reads {FORMAT}")
         return cls(root)
@@ -62,23 +63,37 @@ class Store:
     def save_plan(self, content: bytes) -> str:
         """Keep a plan under the hash of its bytes; returns that hash."""
         name = hashlib.sha256(content).hexdigest()
-        _commit(self.root / "plans" / f"{name}.json", content)
+        _commit(self.plan_path(name), content)
         return name
+
+    def plan_path(self, name: str) -> Path:
+        """The file of a saved plan."""
+        return self.root / "plans" / f"{name}.json"
 
     def read_plan(self, name: str) -> bytes:
         """The bytes of a saved plan."""
-        return (self.root / "plans" / f"{name}.json").read_bytes()
+        return self.plan_path(name).read_bytes()
 
     def record_path(self, digest: str, machine: str, repeat: int = 0) -> Path:
         """Where the record of a key is or would be."""
         return self.root / "records" / digest[:2] / f"{digest}.{machine}.{repeat}.json"
 
+    def plans(self) -> list[Path]:
+        """Saved plans, the newest first."""
+        paths = (self.root / "plans").glob("*.json")
+        return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
     def find(self, digest: str, machine: str) -> Path | None:
         """A record to reuse: this machine's, else that of any other machine."""
         own = self.record_path(digest, machine)
-        if own.exists():
-            return own
-        return min((self.root / "records" / digest[:2]).glob(f"{digest}.*.0.json"), default=None)
+        return own if own.exists() else min(self._records(digest), default=None)
+
+    def has(self, digest: str) -> bool:
+        """Whether any machine has left a record of the stage."""
+        return any(self._records(digest))
+
+    def _records(self, digest: str) -> Iterator[Path]:
+        return (self.root / "records" / digest[:2]).glob(f"{digest}.*.0.json")
 
     def save_record(self, record: Record) -> Path:
         """Write a record once. Whoever comes second finds the first one's and keeps it."""

@@ -46,14 +46,7 @@ def main(arguments: list[str]) -> int:
             from bench.measure.cuda import CudaMemory
 
             memory.gpu = CudaMemory()
-        work = Work(
-            stage,
-            store,
-            this_machine().fingerprint,
-            scratch,
-            memory,
-            trust_remote_code=os.environ.get("OFFSITE_BENCH_TRUST_REMOTE_CODE") == "1",
-        )
+        work = Work(stage, store, this_machine().fingerprint, scratch, memory)
         module, _, name = KINDS[stage.kind].function.partition(":")
         result: StageResult = getattr(importlib.import_module(module), name)(work)
         blobs = {name: store.save_blob(path) for name, path in result.files.items()}

@@ -29,7 +29,10 @@ def describe(
         inputs=stage.inputs,
         outcome=outcome,
         reason=reason,
-        environment=facts(),
+        environment={
+            **facts(),
+            "trust_remote_code": stage.locations.get("trust_remote_code", False),
+        },
         observed=observed,
     )
 

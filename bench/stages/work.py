@@ -25,7 +25,6 @@ class Work:
     scratch: Path
     """A folder that is removed when the stage ends."""
     memory: MemoryMeter
-    trust_remote_code: bool = False
 
     @property
     def device(self) -> str:

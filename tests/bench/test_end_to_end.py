@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli import call
+from bench.environment import this_machine
 from reports.record import SETTINGS, read_record
 from tests.bench.command import ROOT, START, environment, offsite_bench
 
@@ -131,6 +133,23 @@ def test_status_and_report_exit_0_when_all_is_done(smoke):
         assert done.returncode == 0, done.stderr
         done = offsite_bench(verb, "quickstart", "--results", smoke, cwd=smoke.parent)
         assert done.returncode == 3, done.stderr
+
+
+def test_results_of_another_machine_are_shown_by_the_plan_they_were_made_with(
+    smoke, capsys, monkeypatch, tmp_path
+):
+    """Copied to a laptop with other versions, a store still gives its report and its speed."""
+    other = {"device": "cuda", "lm-eval": "0", "timm": "0", "torch": "0", "transformers": "0"}
+    monkeypatch.setattr("bench.world.environment", lambda: other)
+    monkeypatch.setattr("bench.environment._processor", lambda: "another processor")
+    this_machine.cache_clear()
+    try:
+        assert call(["status", *SMOKE, "--results", str(smoke)]) == 0
+        assert "26 done" in capsys.readouterr().out
+        assert call(["export", *SMOKE, "--results", str(smoke)]) == 0
+        assert "throughput_samples" in capsys.readouterr().out
+    finally:
+        this_machine.cache_clear()
 
 
 def test_report_never_imports_torch(smoke):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import StoreError
+from bench.errors import NothingToShow, StoreError
 from bench.store import Store
 from reports.errors import BadRecord
 from reports.record import Record, read_record
@@ -101,7 +101,7 @@ def test_a_folder_with_other_files_does_not_become_a_store(tmp_path: Path):
 
 def test_a_folder_without_a_store_is_refused_for_reading(tmp_path: Path):
     """Reading verbs say what makes results."""
-    with pytest.raises(StoreError, match="`offsite-bench run` makes them"):
+    with pytest.raises(NothingToShow, match="`offsite-bench run` makes them"):
         Store.open(tmp_path)
 
 
