@@ -33,7 +33,7 @@ def examine() -> list[Finding]:
     """Look at every source once."""
     machine = this_machine()
     return [
-        Finding("machine", machine.fingerprint, f"{machine.processor}, {machine.cores} cores"),
+        Finding("machine", machine.fingerprint, f"{machine.processor}, {machine.threads} threads"),
         Finding("device", machine.device, "where stages compute"),
         Finding("wall clock", "exact", "perf_counter, windows synchronised at both ends"),
         _host_memory(),

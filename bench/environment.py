@@ -29,7 +29,9 @@ class Machine:
     device: Literal["cpu", "cuda"]
     processor: str
     cores: int
-    """Cores this process may use; also the number of threads a stage on the CPU uses."""
+    """Cores this process may use."""
+    threads: int
+    """Threads a stage computes with: as many, or what OMP_NUM_THREADS says."""
     gpus: tuple[GpuInfo, ...]
     torch: str
     system: str
@@ -49,7 +51,8 @@ def this_machine() -> Machine:
     return Machine(
         device="cuda" if usable and os.environ.get("OFFSITE_BENCH_DEVICE") != "cpu" else "cpu",
         processor=_processor(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores(),
+        cores=_cores(),
+        threads=_threads(),
         gpus=tuple(gpus),
         torch=torch_version,
         system=f"{platform.system()} {platform.machine()}",
@@ -115,4 +118,12 @@ def _processor() -> str:
 
 
 def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _threads() -> int:
+    """OMP_NUM_THREADS may hold a list, one number a nesting level; the first is ours."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdigit() and int(first) else _cores()

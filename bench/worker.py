@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     memory = MemoryMeter()
     memory.floor()
     try:
-        settle(stage, threads=this_machine().cores)
+        settle(stage, threads=this_machine().threads)
         if stage.environment["device"] == "cuda":
             from bench.measure.cuda import CudaMemory
 
