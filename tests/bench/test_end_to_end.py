@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from bench.cli import call
 from bench.environment import this_machine
+from offsite.models import load_model
 from reports.record import SETTINGS, read_record
 from tests.bench.command import ROOT, START, environment, offsite_bench
 
@@ -31,7 +33,7 @@ models: {{lm: {{source: "random:{ROOT}/suites/models/tiny-lm"}}}}
 tasks:
   mine:
     task: perplexity
-    data: {{train: train.jsonl, test: test.jsonl}}
+    data: {{train: train.jsonl, validation: test.jsonl, test: test.jsonl}}
     block: 32
 matrix:
   model: lm
@@ -40,7 +42,7 @@ matrix:
   tuning: [{{method: full}}, {{method: lora, rank: 2}}]
   task: mine
   seed: 0
-train: {{learning_rate: 1.0e-3, max_steps: 3, batch_size: 2}}
+train: {{learning_rate: 1.0e-3, max_steps: 4, batch_size: 2, checkpoints: 2}}
 """
 
 
@@ -209,6 +211,25 @@ def test_an_identity_emulator_scores_exactly_like_the_full_model(random_suite, t
         assert values["plug_in", tuning] == values["emulator_finetuned", tuning]
     assert values["full_zero_shot", ""] == values["emulator_zero_shot", ""]
     assert values["full_finetuned", "full"] != values["full_zero_shot", ""]
+
+
+def test_train_all_and_checkpoints_reach_the_stage_and_come_back(random_suite, tmp_path):
+    """Everything is trained, two checkpoints are scored, and the better one is evaluated."""
+    random_suite.write_text(RANDOM + "settings: [full_zero_shot, full_finetuned]\n")
+    everything = ["--set", "train.train_all=true", "-k", "full"]
+    done = offsite_bench("run", random_suite, *everything, "--results", "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    records = [read_record(p) for p in (tmp_path / "r").glob("records/*/*.json")]
+    trained = next(r for r in records if r.kind == "finetune")
+    values = {m.metric: m.value for m in trained.metrics}
+    model = load_model(ROOT / "suites" / "models" / "tiny-lm").model
+    assert values["trainable_parameters"] == sum(p.numel() for p in model.parameters())
+    scores = {int(step): loss for step, loss in trained.facts["selection_loss"].items()}
+    assert scores.keys() == {2, 4}
+    assert trained.facts["chosen_step"] == min(scores, key=scores.__getitem__)
+    # The test split is the validation split here, so the chosen score is the perplexity.
+    scored = next(r for r in records if r.params.get("setting") == "full_finetuned")
+    assert scored.metrics[0].value == pytest.approx(math.exp(min(scores.values())), rel=1e-4)
 
 
 def test_a_failing_stage_is_named_and_the_rest_goes_on(random_suite, tmp_path):
