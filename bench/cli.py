@@ -326,17 +326,17 @@ def _as_run(store: Store, planned: Plan) -> Plan:
     """The plan under which the suite's results were made, if that was not on this machine.
 
     Versions and device are part of every digest. Results copied to a laptop are shown by the
-    newest plan of the same suite, profile and cases that the store holds.
+    newest plan the store holds that differs from this one in nothing else.
     """
     from bench.plan import read_plan
 
     if any(store.has(stage.digest) for stage in planned.stages):
         return planned
-    names = [case["name"] for case in planned.cases]
     for path in store.plans():
         found = read_plan(path.read_bytes())
-        same = (found.suite, found.profile) == (planned.suite, planned.profile)
-        if same and [case["name"] for case in found.cases] == names:
+        if found.is_same_elsewhere(planned):
+            made = ", ".join(f"{k} {v}" for k, v in found.stages[0].environment.items())
+            print(f"offsite-bench: results made with {made}", file=sys.stderr)  # noqa: T201
             return found
     return planned
 

@@ -39,7 +39,10 @@ class Machine:
     @property
     def fingerprint(self) -> str:
         """Short stable name of this machine."""
-        return hashlib.sha256(canonical(asdict(self))).hexdigest()[:12]
+        gpus = [[gpu.name, gpu.memory, gpu.driver] for gpu in self.gpus]
+        # Two equal machines are one: the UUID of a board is not in it.
+        content = {**asdict(self), "gpus": gpus}
+        return hashlib.sha256(canonical(content)).hexdigest()[:12]
 
 
 @functools.cache

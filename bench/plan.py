@@ -73,6 +73,17 @@ class Plan:
     pending: list[str] = field(default_factory=list)
     """Models whose commit is only known to the hub; `run` asks for it first."""
 
+    def is_same_elsewhere(self, other: Plan) -> bool:
+        """Whether two plans differ in nothing but versions and device, and what follows."""
+        return self._without_environment() == other._without_environment()
+
+    def _without_environment(self) -> list[tuple[Any, ...]]:
+        given = ("model", "data")
+        return [
+            (s.kind, s.params, s.labels, {k: v for k, v in s.inputs.items() if k in given})
+            for s in self.stages
+        ]
+
     def to_bytes(self) -> bytes:
         """Canonical JSON: the same plan is the same file."""
         return canonical({"schema": SCHEMA, **asdict(self)})
@@ -216,7 +227,7 @@ class _Builder:
             "dtype": self.suite.models[point.model].dtype,
             "seed": point.seed,
             "task": _task(task),
-            "train": non_default(train),
+            "train": _effective(train, setting),
             "tuning": _described(point.tuning),
         }
         inputs = {**inputs, "data": self.world.data[point.task]}
@@ -285,6 +296,8 @@ class _Builder:
         labels: Labels,
         case: str,
     ) -> str:
+        if self.trust_remote_code and "model" in inputs:
+            params = {**params, "trust_remote_code": True}
         digest = stage_digest(kind, params, inputs, self.world.environment)
         stage = Stage(
             digest=digest,
@@ -304,9 +317,7 @@ class _Builder:
 
     def _model_location(self, point: CasePoint) -> dict[str, Any]:
         source = self._source(point)
-        place: dict[str, Any] = {"model": source.location, "revision": source.revision}
-        # Written only where it is on, so that it stands out.
-        return place | ({"trust_remote_code": True} if self.trust_remote_code else {})
+        return {"model": source.location, "revision": source.revision}
 
     def _layout(self, point: CasePoint) -> str:
         """`a-m-b`, where m is the number of blocks the emulator has."""
@@ -357,7 +368,17 @@ class _Builder:
     def _check_precision(self, point: CasePoint) -> None:
         dtype = self.suite.models[point.model].dtype
         trained = [s for s in self.suite.settings if s in ("full_finetuned", "emulator_finetuned")]
-        precisions = {self.suite.train_for(point, setting).precision for setting in trained}
+        settings = [self.suite.train_for(point, setting) for setting in trained]
+        precisions = {train.precision for train in settings}
+        task = self.suite.tasks[point.task]
+        if any(t.checkpoints > 1 for t in settings) and not (
+            task.builtin or "validation" in task.files
+        ):
+            self._refuse(
+                ("tasks", point.task),
+                f"train.checkpoints above 1 needs a validation split to choose on; {point.task!r} "
+                "has none",
+            )
         if dtype != "float32" and "fp32" in precisions:
             self._refuse(
                 ("models", point.model, "dtype"),
@@ -391,6 +412,13 @@ def non_default(settings: Train | Evaluate) -> dict[str, Any]:
     default = type(settings)()
     pairs = ((name, getattr(settings, name)) for name in _names(settings))
     return {name: value for name, value in pairs if value != getattr(default, name)}
+
+
+def _effective(train: Train, setting: Setting) -> dict[str, Any]:
+    """The training settings that act: epochs give way to max_steps, train_all is for the full."""
+    idle = {"epochs"} if train.max_steps is not None else set()
+    idle |= {"train_all"} if setting != "full_finetuned" else set()
+    return {name: value for name, value in non_default(train).items() if name not in idle}
 
 
 def _names(settings: Train | Evaluate) -> list[str]:

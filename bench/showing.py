@@ -84,7 +84,7 @@ def _models() -> list[tuple[str, str]]:
     from offsite.architectures import BLOCK_PATHS
 
     folder = resources.files("suites") / "models"
-    shipped = [(f"suites/models/{p.name}", "shipped") for p in folder.iterdir() if p.is_dir()]
+    shipped = [(str(p), "shipped: a source as it stands") for p in folder.iterdir() if p.is_dir()]
     return [
         *sorted(shipped),
         *((name, f"architecture; blocks at {path}") for name, path in BLOCK_PATHS.items()),

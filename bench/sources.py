@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import SuiteError
+from bench.names import unknown
+from offsite.architectures import BLOCK_PATHS
 from reports.record import canonical
 
 DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "depth")
 """Names under which architectures keep their number of blocks in config.json."""
+
+READ_SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja", ".py")
+"""Files of a model folder that loading may read: configuration, weights, tokenizer, code."""
 
 PENDING = "pending:"
 """Prefix of a digest that cannot be known without the network."""
@@ -65,8 +70,8 @@ def _local(prefix: str, folder: Path) -> Source:
     weights = [] if prefix else sorted(folder.glob("*.safetensors"))
     if not prefix and not weights:
         raise SuiteError(f"{folder} is not a model folder: it has no *.safetensors")
-    tokenizer = sorted(folder.glob("tokenizer*.json"))
-    parts = {p.name: _sha256(p) for p in [folder / "config.json", *weights, *tokenizer]}
+    read = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in READ_SUFFIXES)
+    parts = {p.name: _sha256(p) for p in read if not (prefix and p.suffix == ".safetensors")}
     return Source(
         location=f"{prefix}{folder}",
         digest="sha256:" + hashlib.sha256(canonical([prefix, parts])).hexdigest(),
@@ -141,12 +146,19 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _depth(config: dict[str, Any]) -> int | None:
     """Number of blocks; None for a timm name whose depth only timm knows."""
-    fields = {**config, **(config.get("model_args") or {})}
-    return next((int(fields[key]) for key in DEPTH_KEYS if key in fields), None)
+    arguments = config.get("model_args")
+    fields = {**config, **(arguments if isinstance(arguments, dict) else {})}
+    depth = next((fields[key] for key in DEPTH_KEYS if key in fields), None)
+    if depth is not None and not isinstance(depth, int):
+        raise SuiteError(f"config.json gives {depth!r} for the number of blocks")
+    return depth
 
 
 def _kind(config: dict[str, Any]) -> Literal["language", "vision"]:
-    is_vision = "architecture" in config or config.get("model_type") in ("vit",)
+    model_type = "timm" if "architecture" in config else config.get("model_type")
+    if model_type not in BLOCK_PATHS:
+        raise SuiteError(unknown("architecture", str(model_type), BLOCK_PATHS))
+    is_vision = model_type in ("timm", "vit")
     return "vision" if is_vision else "language"
 
 

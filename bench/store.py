@@ -35,14 +35,23 @@ class Store:
         """Open `root`, making it a store if it is empty or absent."""
         marker = root / "STORE.json"
         if not marker.exists():
-            if root.is_dir() and any(p.name not in FOLDERS for p in root.iterdir()):
-                raise StoreError(
-                    f"{root} holds other files; give an empty or new folder to --results"
-                )
-            for name in FOLDERS:
-                (root / name).mkdir(parents=True, exist_ok=True)
-            _commit(marker, json.dumps(FORMAT).encode())
+            try:
+                cls._make(root, marker)
+            except OSError as error:
+                raise StoreError(f"cannot make results in {root}: {error.strerror}") from None
         return cls.open(root)
+
+    @staticmethod
+    def _make(root: Path, marker: Path) -> None:
+        # A hidden .tmp file is what a run that was killed at its very start leaves.
+        ours = (*FOLDERS, marker.name)
+        if root.is_dir() and any(
+            p.name not in ours and not p.match(".*.tmp") for p in root.iterdir()
+        ):
+            raise StoreError(f"{root} holds other files; give an empty or new folder to --results")
+        for name in FOLDERS:
+            (root / name).mkdir(parents=True, exist_ok=True)
+        _commit(marker, json.dumps(FORMAT).encode())
 
     @classmethod
     def open(cls, root: Path) -> Store:

@@ -98,7 +98,7 @@ def classify(error: Exception) -> tuple[Outcome, str]:
     text = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, torch.OutOfMemoryError):
         return "oom_gpu", text
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in text:
         return "oom_host", text or "the machine has no more memory"
     if isinstance(error, NonFiniteLoss):
         return "invalid", text

@@ -57,6 +57,7 @@ def environment() -> dict[str, str]:
     return {
         "device": this_machine().device,
         "lm-eval": minor("lm-eval"),
+        "peft": minor("peft"),
         "timm": minor("timm"),
         "torch": minor("torch"),
         "transformers": minor("transformers"),

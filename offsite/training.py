@@ -70,7 +70,7 @@ def train(
         on_step: called after each step with its number (from 1) and its batch.
 
     Raises:
-        NonFiniteLoss: a loss was NaN or infinite.
+        NonFiniteLoss: a loss, or a parameter after the last step, was NaN or infinite.
         ValueError: there are fewer batches than steps.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -95,7 +95,11 @@ def train(
     model.eval()
     if len(losses) < recipe.steps:
         raise ValueError(f"{len(losses)} batches for {recipe.steps} steps")
-    return _finite(losses)
+    values = _finite(losses)
+    # The last update has no loss after it that would show where it went.
+    if not all(bool(p.isfinite().all()) for p in parameters):
+        raise NonFiniteLoss("the last step left parameters that are not finite")
+    return values
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -135,12 +135,16 @@ def read_record(path: Path) -> Record:
     try:
         envelope = json.loads(path.read_bytes())
         schema, checksum, body = (envelope[key] for key in ("schema", "sha256", "record"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadRecord(f"{path}: not a record ({type(error).__name__}: {error})") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadRecord(
+            f"{path}: not a record ({type(error).__name__}: {error}); delete it and run again"
+        ) from None
     if schema != SCHEMA:
         raise BadRecord(f"{path}: record schema {schema}; this version reads {SCHEMA}")
     if hashlib.sha256(canonical(body)).hexdigest() != checksum:
-        raise BadRecord(f"{path}: checksum does not match its content; the file is damaged")
+        raise BadRecord(
+            f"{path}: checksum does not match its content: it is damaged; delete it and run again"
+        )
     try:
         return Record.model_validate(body)
     except ValidationError as error:

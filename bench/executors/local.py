@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 
 class Executor(Protocol):
@@ -18,6 +18,10 @@ class Executor(Protocol):
     def run(self, results: Path, plan: str, stage: str, log: Path) -> int:
         """Run one stage to its end; its exit status, negative for a signal."""
         ...
+
+
+class ServerEnded(Exception):
+    """The fork server closed its output."""
 
 
 class LocalExecutor:
@@ -43,27 +47,40 @@ class LocalExecutor:
         """Run one stage to its end; its exit status, negative for a signal."""
         if not self._forks:
             return self._spawn(results, plan, stage, log)
-        server = self._ready_server()
         request = {"results": str(results), "plan": plan, "stage": stage, "log": str(log)}
-        assert server.stdin is not None
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        self._answer(server, "pid")
-        return int(self._answer(server, "status"))
+        try:
+            server = self._ready_server()
+            assert server.stdin is not None
+            server.stdin.write(json.dumps(request) + "\n")
+            server.stdin.flush()
+            self._answer(server, "pid")
+            return int(self._answer(server, "status"))
+        except (BrokenPipeError, ServerEnded):
+            # It costs this stage; the next one gets a new server.
+            assert self._server is not None
+            self._server.wait()
+            return self.stop() or 1
 
-    def stop(self) -> None:
-        """End every process this executor started."""
+    def stop(self) -> int:
+        """End every process this executor started; the exit status of the last."""
+        status = 0
         for process in (self._server, self._spawned):
-            if process is not None and process.poll() is None:
-                # The server's children are told by the kernel to end with it.
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+            if process is None:
+                continue
+            # The server's children are told by the kernel to end with it.
+            process.kill()
+            status = process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    _close(pipe)
         self._server = self._spawned = None
+        return status
 
     def _ready_server(self) -> subprocess.Popen[str]:
         if self._server is None:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "bench.executors.forkserver"],
+                # -P: a folder called bench in the working folder must not be taken for ours.
+                [sys.executable, "-P", "-m", "bench.executors.forkserver"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -78,21 +95,27 @@ class LocalExecutor:
         assert server.stdout is not None
         line = server.stdout.readline()
         if not line:
-            self._server = None
-            raise RuntimeError(f"the fork server ended with status {server.wait()}")
+            raise ServerEnded
         return json.loads(line)[key]
 
     def _spawn(self, results: Path, plan: str, stage: str, log: Path) -> int:
         with log.open("ab") as stream:
             self._spawned = subprocess.Popen(
-                [sys.executable, "-m", "bench.worker", str(results), plan, stage],
+                [sys.executable, "-P", "-m", "bench.worker", str(results), plan, stage],
                 # It reads to the end of this pipe, which is when we end.
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=stream,
                 env={**stage_environment(), "OFFSITE_BENCH_END_WITH_INPUT": "1"},
             )
-        return self._spawned.wait()
+        self._spawned.wait()
+        return self.stop()
+
+
+def _close(pipe: IO[Any]) -> None:
+    # What was still to be written has no reader any more.
+    with contextlib.suppress(BrokenPipeError):
+        pipe.close()
 
 
 def stage_environment() -> dict[str, str]:
@@ -100,9 +123,6 @@ def stage_environment() -> dict[str, str]:
     return {
         **os.environ,
         "TOKENIZERS_PARALLELISM": "false",
-        # Large tensors then go back to the system when they are freed. By default glibc learns
-        # to keep them, and the peak of one stage differs by a third from run to run.
-        "MALLOC_MMAP_THRESHOLD_": str(2**20),
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "TQDM_DISABLE": "1",

@@ -5,6 +5,7 @@ Without a driver everything here says so; nothing raises and nothing is 0.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -72,8 +73,11 @@ class PynvmlSource:
 
     def process_memory(self, uuid: str) -> dict[int, int | None]:
         """Bytes per process id on one GPU; None where the driver will not tell."""
-        handle = self._pynvml.nvmlDeviceGetHandleByUUID(uuid)
-        running = self._pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        try:
+            handle = self._pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            running = self._pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        except self._pynvml.NVMLError as error:
+            raise NvmlUnavailable(f"NVML does not tell: {error}") from None
         return {int(process.pid): process.usedGpuMemory for process in running}
 
     def device_memory(self, uuid: str) -> int:
@@ -88,8 +92,21 @@ def open_nvml() -> Nvml:
 
 
 def visible_gpus() -> list[GpuInfo]:
-    """GPUs of this machine, none where NVML cannot be used."""
+    """GPUs this process may use, none where NVML cannot be used.
+
+    NVML ignores CUDA_VISIBLE_DEVICES. Its order is that of the PCI bus, as stages set CUDA's.
+    """
     try:
-        return open_nvml().gpus()
+        gpus = open_nvml().gpus()
     except NvmlUnavailable:
         return []
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is None:
+        return gpus
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    return [g for i, g in enumerate(gpus) if any(n == str(i) or _is(g, n) for n in names)]
+
+
+def _is(gpu: GpuInfo, name: str) -> bool:
+    """Whether a UUID, or the beginning of one, names this GPU."""
+    return name.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(name)

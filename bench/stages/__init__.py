@@ -9,16 +9,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_SHARED = ("offsite/models.py", "offsite/blocks.py", "bench/stages/loading.py")
+_SHARED = (
+    "bench/stages/loading.py",
+    "bench/stages/work.py",
+    "bench/worker.py",
+    "offsite/architectures.py",
+    "offsite/blocks.py",
+    "offsite/models.py",
+)
 _TRAINING = (
     *_SHARED,
     "offsite/training.py",
+    "offsite/sandwich.py",
     "offsite/tuning.py",
+    "offsite/tuning_methods.py",
     "bench/stages/training.py",
+    "bench/suite/suite_file.py",
     "bench/tasks/data.py",
     "bench/tasks/builtin.py",
+    "bench/tasks/kinds.py",
     "bench/tasks/language.py",
     "bench/tasks/perplexity.py",
+    "bench/tasks/sequences.py",
+    "bench/tasks/task.py",
     "bench/tasks/vision.py",
 )
 
@@ -45,6 +58,7 @@ KINDS: dict[str, Kind] = {
             "offsite/sandwich.py",
             "offsite/compression/emulator.py",
             "offsite/compression/layer_choice.py",
+            "offsite/compression/methods.py",
             "bench/stages/emulator.py",
         ),
     ),
@@ -64,6 +78,6 @@ KINDS: dict[str, Kind] = {
         1,
         "bench.stages.evaluate:run",
         "score a model on a task",
-        (*_TRAINING, "offsite/sandwich.py", "bench/stages/evaluate.py"),
+        (*_TRAINING, "bench/stages/evaluate.py"),
     ),
 }

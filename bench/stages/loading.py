@@ -20,7 +20,7 @@ def load_foundation(work: Work) -> Foundation:
         places["model"],
         dtype=work.stage.params["dtype"],
         revision=places.get("revision"),
-        trust_remote_code=places.get("trust_remote_code", False),
+        trust_remote_code=work.stage.params.get("trust_remote_code", False),
     )
     return _on_device(work, foundation)
 

@@ -31,7 +31,7 @@ def describe(
         reason=reason,
         environment={
             **facts(),
-            "trust_remote_code": stage.locations.get("trust_remote_code", False),
+            "trust_remote_code": stage.params.get("trust_remote_code", False),
         },
         observed=observed,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.errors import SuiteError
 from bench.measure.throughput import Stopwatch
 from bench.stages.loading import load_emulated, load_foundation, save_tuned
 from bench.stages.work import StageResult, Work, write_rows
 from bench.suite import Train
-from bench.tasks.task import batches, prepare, steps_for
+from bench.tasks.task import Task, batches, prepare, steps_for
 from offsite.models import Foundation
 from offsite.sandwich import adapter_blocks, all_blocks
-from offsite.training import Batch, Recipe, train
+from offsite.training import Batch, NonFiniteLoss, Recipe, autocast, train
 from offsite.tuning import keep_masters, trainable, tuning_from
 from reports.record import Metric
 
@@ -56,11 +58,13 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
     tuning.attach(foundation.model, blocks)
     keep_masters(blocks)
     examples = task.training_examples()
+    if not examples:
+        raise SuiteError("the train split holds no example to tune on (too short for one block?)")
     recipe = recipe_of(settings, len(examples))
     synchronize = torch.cuda.synchronize if work.device == "cuda" else lambda: None
     run = _Run(
         watch=Stopwatch(recipe.steps, synchronize),
-        score=lambda: task.selection_loss(foundation.model),
+        score=lambda: _selection_loss(task, foundation.model, settings.precision),
         state=lambda: tuning.state(blocks),
         checkpoints=checkpoint_steps(recipe.steps, settings.checkpoints),
     )
@@ -92,6 +96,17 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
             "timing": run.watch.facts(),
         },
     )
+
+
+def _selection_loss(task: Task, model: nn.Module, precision: str) -> float:
+    """The score of a checkpoint, without dropout, in the precision it is trained in."""
+    model.eval()
+    with autocast(next(model.parameters()).device, precision):
+        loss = task.selection_loss(model)
+    model.train()
+    if not math.isfinite(loss):
+        raise NonFiniteLoss(f"selection loss is {loss}")
+    return loss
 
 
 def recipe_of(settings: Train, examples: int) -> Recipe:

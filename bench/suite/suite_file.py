@@ -187,7 +187,7 @@ class Evaluate(Closed):
 
     batch_size: Annotated[int, Ge(1)] = 16
     examples: Annotated[int, Ge(1)] | None = None
-    """Score only the first so many; null for all."""
+    """Score only so many, spread over the whole split; null for all."""
 
 
 class When(Pattern):

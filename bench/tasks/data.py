@@ -39,7 +39,11 @@ def rows(data: Mapping[str, str], split: str) -> list[dict[str, Any]]:
     """
     path = Path(data[split])
     result = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    text = path.read_text(encoding="utf-8").removesuffix("\n")
+    if not text:
+        raise SuiteError(f"{path} has no rows")
+    # Not splitlines: a string may hold other line separators, which JSON leaves as they are.
+    for number, line in enumerate(text.split("\n"), start=1):
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -47,6 +51,4 @@ def rows(data: Mapping[str, str], split: str) -> list[dict[str, Any]]:
         if not isinstance(row, dict):
             raise SuiteError(f"{path}:{number}: expected a JSON object, got {line[:60]!r}")
         result.append(row)
-    if not result:
-        raise SuiteError(f"{path} has no rows")
     return result

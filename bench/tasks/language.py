@@ -7,6 +7,7 @@ the context and the right choice, joined as it joins them.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from bench.tasks.kinds import MultipleChoice
 from bench.tasks.sequences import IGNORED, mean_loss, pad
 from bench.tasks.task import Evaluation, Example, subset
 from offsite.models import Foundation
-from offsite.training import Batch
+from offsite.training import Batch, NonFiniteLoss
 from reports.record import Metric
 
 NAME = "multiple_choice"
@@ -75,6 +76,8 @@ class MultipleChoiceTask:
         rows = data.rows(self.parameters.data, "test")
         chosen = [rows[i] for i in subset(len(rows), examples)]
         task = self._lm_eval_task(chosen)
+        for row in chosen:
+            _target(task, row)
         lm = HFLM(
             pretrained=model,
             tokenizer=self.tokenizer,
@@ -82,9 +85,12 @@ class MultipleChoiceTask:
             max_length=self.parameters.length,
         )
         results = lm_eval.evaluate(lm, {NAME: task}, log_samples=True, bootstrap_iters=2)
+        items = [_item(sample) for sample in results["samples"][NAME]]
+        if not all(math.isfinite(value) for item in items for value in item["loglikelihoods"]):
+            raise NonFiniteLoss("the model's log-likelihoods are not finite")
         return Evaluation(
             [_metric(name, results["results"][NAME], len(chosen)) for name in METRICS],
-            [_item(sample) for sample in results["samples"][NAME]],
+            items,
         )
 
     def _examples(self, split: str) -> list[Example]:
@@ -92,7 +98,7 @@ class MultipleChoiceTask:
         task = self._lm_eval_task(rows)
         examples = []
         for row in rows:
-            choice = task.doc_to_choice(row)[int(task.doc_to_target(row))]
+            choice = task.doc_to_choice(row)[_target(task, row)]
             context = task.doc_to_text(row)
             example = self._tokens(context, task.config.target_delimiter + choice)
             if example is not None:
@@ -101,9 +107,10 @@ class MultipleChoiceTask:
 
     def _tokens(self, context: str, target: str) -> Example | None:
         """Tokens of context + target; None if no token of the target is left to learn."""
-        start = self.tokenizer(context, add_special_tokens=False)["input_ids"]
-        # Encoded as one text, as lm-eval does: the join may merge characters into one token.
-        whole = self.tokenizer(context + target, add_special_tokens=False)["input_ids"]
+        # As lm-eval does: with the tokenizer's own start token, if it has one, and as one text,
+        # since the join may merge characters into one token.
+        start = self.tokenizer(context)["input_ids"]
+        whole = self.tokenizer(context + target)["input_ids"]
         # Too long a text loses the start of its context, never its answer.
         cut = max(0, len(whole) - self.parameters.length)
         labels = [IGNORED] * len(start) + whole[len(start) :]
@@ -131,7 +138,24 @@ class MultipleChoiceTask:
                 for name in METRICS
             ],
         }
-        return ConfigurableTask(config=config)
+        try:
+            return ConfigurableTask(config=config)
+        except IndexError:
+            # It looks at the first row when it is made.
+            label = rows[0].get(self.parameters.doc_to_target)
+            raise SuiteError(_no_choice(label, rows[0], "the row's")) from None
+
+
+def _target(task: Any, row: dict[str, Any]) -> int:  # noqa: ANN401 - untyped library
+    """Position of the right choice. Some hub sets hide the labels of their test split as -1."""
+    count, target = len(task.doc_to_choice(row)), task.doc_to_target(row)
+    if not (isinstance(target, int) and 0 <= target < count):
+        raise SuiteError(_no_choice(target, row, str(count)))
+    return target
+
+
+def _no_choice(label: object, row: dict[str, Any], count: str) -> str:
+    return f"label {label!r} of {str(row)[:60]!r} is none of {count} choices, counted from 0"
 
 
 def _metric(name: str, results: Mapping[str, Any], count: int) -> Metric:

@@ -7,6 +7,7 @@ size moves a block (the authors' code loses a remainder per 1,000 rows and worke
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from bench.tasks.kinds import Perplexity
 from bench.tasks.sequences import mean_loss, pad, token_losses
 from bench.tasks.task import Evaluation, Example, subset
 from offsite.models import Foundation
-from offsite.training import Batch
+from offsite.training import Batch, NonFiniteLoss
 from reports.record import Metric
 
 SELECTION_BATCH = 16
@@ -78,7 +79,7 @@ class PerplexityTask:
         texts = data.builtin_split(self.parameters.data, split)
         if texts is None:
             rows = data.rows(self.parameters.data, split)
-            texts = [row[self.parameters.text] for row in rows]
+            texts = [self._text(row, split, line) for line, row in enumerate(rows, start=1)]
         stream: list[int] = []
         for text in texts:
             ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -87,6 +88,15 @@ class PerplexityTask:
         cuts = [stream[i : i + size] for i in range(0, len(stream), size)]
         # A single token predicts nothing.
         return [{"input_ids": c, "labels": c} for c in cuts if len(c) > 1]
+
+    def _text(self, row: dict[str, Any], split: str, line: int) -> str:
+        text = row.get(self.parameters.text)
+        if not isinstance(text, str):
+            raise SuiteError(
+                f"{self.parameters.data[split]}:{line}: no text in field {self.parameters.text!r}; "
+                f"the row has {', '.join(sorted(row))}"
+            )
+        return text
 
     def _score(
         self, model: nn.Module, blocks: list[Example], batch_size: int
@@ -99,6 +109,10 @@ class PerplexityTask:
                 losses, counted = token_losses(model, batch)
             sums, counts = losses.sum(1).double().tolist(), counted.sum(1).tolist()
             items += [{"nll": n, "tokens": c} for n, c in zip(sums, counts, strict=True)]
+        if not items:
+            raise SuiteError("the split to score holds less than two tokens")
+        if not all(math.isfinite(item["nll"]) for item in items):
+            raise NonFiniteLoss("the model's log-likelihoods are not finite")
         return items
 
 

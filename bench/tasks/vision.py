@@ -13,7 +13,7 @@ from bench.tasks import data
 from bench.tasks.kinds import ImageClassification
 from bench.tasks.task import Evaluation, Example, subset
 from offsite.models import Foundation
-from offsite.training import Batch
+from offsite.training import Batch, NonFiniteLoss
 from reports.record import Metric
 
 SELECTION_BATCH = 64
@@ -64,6 +64,11 @@ class ImageTask:
         chosen = subset(len(images), examples)
         images, labels = images[chosen], labels[chosen]
         scores = self._scores(model, images, batch_size)
+        if int(labels.max()) >= scores.shape[1]:
+            raise SuiteError(
+                f"label {int(labels.max())} in the test split; the model has {scores.shape[1]} "
+                "classes, 0 and up"
+            )
         ranked = scores.topk(min(5, scores.shape[1]), dim=1).indices == labels[:, None]
         hits = {"top1": ranked[:, 0].tolist(), "top5": ranked.any(dim=1).tolist()}
         items: list[dict[str, Any]] = [
@@ -79,6 +84,7 @@ class ImageTask:
         if arrays is None:
             arrays = _from_file(self.parameters.data, split)
         images, labels = (torch.as_tensor(array) for array in arrays)
+        _check(images, labels, split)
         if images.dim() == 3:
             images = images[:, None]
         return (images.float() - self.mean) / self.std, labels.long()
@@ -90,7 +96,10 @@ class ImageTask:
                 logits(model, images[start : start + batch_size].to(device)).float().cpu()
                 for start in range(0, len(images), batch_size)
             ]
-        return torch.cat(parts)
+        scores = torch.cat(parts)
+        if not scores.isfinite().all():
+            raise NonFiniteLoss("the model's scores are not finite")
+        return scores
 
 
 def logits(model: nn.Module, images: Tensor) -> Tensor:
@@ -98,6 +107,16 @@ def logits(model: nn.Module, images: Tensor) -> Tensor:
     dtype = next(model.parameters()).dtype
     output = model(images.to(dtype))
     return output if isinstance(output, Tensor) else output.logits
+
+
+def _check(images: Tensor, labels: Tensor, split: str) -> None:
+    """Refuse arrays that would be scored as something else than they are."""
+    if len(images) != len(labels) or not len(images):
+        raise SuiteError(f"{split} split: {len(images)} images and {len(labels)} labels")
+    if not images.is_floating_point():
+        raise SuiteError(f"{split} split: images are {images.dtype}; give floats in 0..1")
+    if labels.is_floating_point() or int(labels.min()) < 0:
+        raise SuiteError(f"{split} split: labels must be whole numbers from 0")
 
 
 def _from_file(files: dict[str, str], split: str) -> tuple[Any, Any]:

@@ -175,6 +175,40 @@ def test_a_model_only_the_hub_knows_is_pending(tmp_path):
     assert plan(suite_of(tmp_path), world(unknown)).pending == ["lm"]
 
 
+def test_settings_that_do_not_act_change_no_digest(tmp_path):
+    """train_all is for full fine-tuning alone, and epochs give way to max_steps."""
+    before = planned(tmp_path)
+    changed = SUITE.replace("max_steps: 60", "max_steps: 60, epochs: 7, train_all: true")
+    after = planned(tmp_path, changed)
+    for setting in ("emulator_finetuned", "plug_in"):
+        assert digests(before, setting=setting) == digests(after, setting=setting)
+    assert not digests(before, setting="full_finetuned") & digests(after, setting="full_finetuned")
+
+
+def test_checkpoints_need_a_split_to_choose_on(tmp_path):
+    """Found out before anything is trained."""
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text('{"text": "a"}\n')
+    text = SUITE.replace("{builtin: pydoc_topics}", "{train: train.jsonl, test: test.jsonl}")
+    with pytest.raises(SuiteError, match="needs a validation split"):
+        planned(tmp_path, text.replace("max_steps: 60", "max_steps: 60, checkpoints: 2"))
+
+
+def test_trusted_remote_code_is_another_stage(tmp_path):
+    """Code that comes with a model can change every number that rests on it."""
+    suite = suite_of(tmp_path)
+    trusted = plan(suite, world(), trust_remote_code=True)
+    assert not digests(plan(suite, world())) & digests(trusted)
+
+
+def test_only_versions_and_device_make_a_plan_the_same_elsewhere(tmp_path):
+    """Results of other settings are never shown as these."""
+    here = planned(tmp_path)
+    assert plan(suite_of(tmp_path), world(torch="9.9")).is_same_elsewhere(here)
+    other = SUITE.replace("learning_rate: 1.0e-3", "learning_rate: 2.0e-3")
+    assert not planned(tmp_path, other).is_same_elsewhere(here)
+
+
 def test_selection_by_expression(tmp_path):
     """`-k` keeps matching cases; one that keeps none is an error."""
     suite = suite_of(tmp_path)

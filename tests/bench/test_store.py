@@ -99,6 +99,21 @@ def test_a_folder_with_other_files_does_not_become_a_store(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_store_whose_making_was_killed_is_made_again(tmp_path: Path):
+    """What the first moments leave behind locks nobody out."""
+    (tmp_path / "plans").mkdir()
+    (tmp_path / ".STORE.json.0a1b.tmp").write_text("{")
+    assert Store.create(tmp_path).root == tmp_path
+
+
+def test_a_file_is_no_place_for_a_store(tmp_path: Path):
+    """One line, whatever the system says."""
+    (tmp_path / "file").write_text("")
+    for root in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StoreError, match="cannot make results in"):
+            Store.create(root)
+
+
 def test_a_folder_without_a_store_is_refused_for_reading(tmp_path: Path):
     """Reading verbs say what makes results."""
     with pytest.raises(NothingToShow, match="`offsite-bench run` makes them"):

@@ -29,6 +29,7 @@ LANGUAGE_SOURCE = Source(
 ENVIRONMENT = {
     "device": "cpu",
     "lm-eval": "0.4",
+    "peft": "0.21",
     "timm": "1.0",
     "torch": "2.13",
     "transformers": "5.23",

@@ -108,6 +108,25 @@ def test_no_gpu_is_no_error(monkeypatch):
     assert visible_gpus() == []
 
 
+TWO = [
+    GpuInfo(uuid="GPU-aa", name="A", memory=1, driver="1"),
+    GpuInfo(uuid="GPU-bb", name="B", memory=1, driver="1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [(None, "AB"), ("", ""), ("-1", ""), ("1", "B"), ("GPU-b", "B"), ("0,1", "AB")],
+)
+def test_only_visible_gpus_are_used(monkeypatch, visible, names):
+    """NVML ignores CUDA_VISIBLE_DEVICES; we do not."""
+    monkeypatch.setattr("bench.measure.nvml.open_nvml", lambda: ScriptedNvml(devices=TWO))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert "".join(gpu.name for gpu in visible_gpus()) == names
+
+
 def test_nvml_errors_become_reasons(monkeypatch):
     """A library that is not there and one that does not start are told apart."""
     import pynvml

@@ -156,12 +156,53 @@ def test_steps_come_from_epochs_unless_given(examples, epochs, max_steps, steps)
     assert steps_for(examples, batch_size=4, epochs=epochs, max_steps=max_steps) == steps
 
 
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_that_is_no_choice_is_refused(foundation, tmp_path, label):
+    """Hidden labels (-1) and labels counted from 1 would be scored as wrong answers."""
+    row = {"question": "q", "choices": ["a", "b"], "label": label}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    data = {split: str(tmp_path / "rows.jsonl") for split in ("train", "test")}
+    task = prepare({"kind": "multiple_choice"}, data, foundation)
+    with pytest.raises(SuiteError, match=f"label {label} of .* choices, counted from 0"):
+        task.evaluate(foundation.model, batch_size=1, examples=None)
+    with pytest.raises(SuiteError, match=f"label {label}"):
+        task.training_examples()
+
+
+def test_text_is_tuned_as_it_is_scored_with_a_start_token_too(foundation):
+    """A tokenizer that begins every text with a token does so for both."""
+    from copy import deepcopy
+    from dataclasses import replace
+
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = deepcopy(foundation.tokenizer)
+    end = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{end} $A", special_tokens=[(end, tokenizer.eos_token_id)]
+    )
+    example = multiple_choice(replace(foundation, tokenizer=tokenizer)).training_examples()[0]
+    assert example["input_ids"][0] == tokenizer.eos_token_id
+    learned = [i for i in example["labels"] if i != IGNORED]
+    assert tokenizer.decode(learned) == " eat soup"
+
+
+def test_other_line_separators_in_a_string_are_text(foundation, tmp_path):
+    """JSON leaves U+2028 as it is; a row is what a newline ends."""
+    (tmp_path / "rows.jsonl").write_text('{"text": "one\u2028two"}\n', encoding="utf-8")
+    data = {split: str(tmp_path / "rows.jsonl") for split in ("train", "test")}
+    task = prepare({"kind": "perplexity", "block": 4}, data, foundation)
+    assert task.training_examples()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ('{"text": "fine"}\nnot json\n', "rows.jsonl:2: not JSON"),
         ('{"text": "fine"}\n[1]\n', "rows.jsonl:2: expected a JSON object"),
         ("", "has no rows"),
+        ('{"txt": "fine"}\n', "rows.jsonl:1: no text in field 'text'; the row has txt"),
+        ('{"text": 3}\n', "rows.jsonl:1: no text in field 'text'"),
     ],
 )
 def test_malformed_rows_are_named(foundation, tmp_path, content, message):

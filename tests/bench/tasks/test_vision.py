@@ -12,6 +12,7 @@ from torch import nn
 from bench.errors import SuiteError
 from bench.tasks.task import Task, prepare
 from offsite.models import Foundation
+from offsite.training import NonFiniteLoss
 from tests.fakes import tiny_model
 
 
@@ -24,6 +25,13 @@ class Echo(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images.flatten(1)[:, :6]
+
+
+class Broken(Echo):
+    """A model that has diverged."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images) * float("nan")
 
 
 @pytest.fixture
@@ -52,6 +60,32 @@ def test_the_models_own_normalisation_is_used(task, tmp_path):
     data = {"train": str(tmp_path / "four.npz"), "test": str(tmp_path / "four.npz")}
     image = prepare({"kind": "image_classification"}, data, foundation).training_examples()[0]
     assert image["image"].flatten()[0] == (9 - 1) / 2
+
+
+def test_scores_that_are_not_numbers_are_an_error(task):
+    """Ranking NaN would give an accuracy."""
+    with pytest.raises(NonFiniteLoss, match="not finite"):
+        task.evaluate(Broken(), batch_size=4, examples=None)
+
+
+IMAGES = np.zeros((2, 8, 8), dtype="float32")
+MALFORMED = {
+    "2 images and 3 labels": (IMAGES, np.array([0, 1, 2])),
+    "give floats in 0..1": (IMAGES.astype("uint8"), np.array([0, 1])),
+    "whole numbers from 0": (IMAGES, np.array([0, -1])),
+    "label 9 in the test split; the model has 6 classes": (IMAGES, np.array([0, 9])),
+}
+
+
+@pytest.mark.parametrize("message", MALFORMED)
+def test_malformed_arrays_are_refused(message, tmp_path):
+    """They would be scored as something else than they are."""
+    images, labels = MALFORMED[message]
+    np.savez(tmp_path / "i.npz", images=images, labels=labels)
+    data = {"train": str(tmp_path / "i.npz"), "test": str(tmp_path / "i.npz")}
+    task = prepare({"kind": "image_classification"}, data, Foundation(model=Echo(), kind="vision"))
+    with pytest.raises(SuiteError, match=message):
+        task.evaluate(Echo(), batch_size=2, examples=None)
 
 
 @pytest.mark.parametrize("architecture", ["timm", "vit"])
