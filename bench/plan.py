@@ -344,7 +344,7 @@ class _Builder:
             )
         if source.depth is not None:
             self._check_layout(point, source.depth)
-        self._check_precision(point)
+        self._check_training(point)
 
     def _check_layout(self, point: CasePoint, depth: int) -> None:
         bottom, top = point.adapter_blocks
@@ -365,7 +365,7 @@ class _Builder:
                 )
             middle = keep
 
-    def _check_precision(self, point: CasePoint) -> None:
+    def _check_training(self, point: CasePoint) -> None:
         dtype = self.suite.models[point.model].dtype
         trained = [s for s in self.suite.settings if s in ("full_finetuned", "emulator_finetuned")]
         settings = [self.suite.train_for(point, setting) for setting in trained]
