@@ -61,6 +61,10 @@ class Entry(NamedTuple):
     reason: str
     grade: str
     phase: str
+    chance: float | None
+    source: str
+    examples: int | None
+    experimental: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +86,18 @@ class Observed:
     """Scored items of one evaluation."""
     stderr: float | None = None
     """Largest standard error over those items."""
+    examples: int | None = None
+    """To how many items the evaluation was cut; None if it scored the whole split."""
 
     @property
     def numbers(self) -> list[float]:
         """The values, in the order the seeds were planned."""
         return list(self.values.values())
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds, where there is any value."""
+        return fmean(self.values.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +106,7 @@ class Comparison:
 
     model: str
     task: str
+    """Empty where all that is asked for belongs to no task."""
     metrics: tuple[str, ...]
     """Quality metrics that have a value, the one to show first; empty if nothing was scored."""
     treatments: tuple[Treatment, ...]
@@ -112,6 +124,17 @@ class Comparison:
     def sandwiches(self) -> tuple[Treatment, ...]:
         """The rows with an emulator."""
         return tuple(t for t in self.treatments if t.layout)
+
+    @property
+    def emulators(self) -> tuple[Treatment, ...]:
+        """The emulators whose disclosure was asked for, in plan order."""
+        return tuple(treatment for role, treatment in self.entries if role == "disclose")
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Digests of what was loaded as this model."""
+        found = (entry.source for entries in self.entries.values() for entry in entries)
+        return frozenset(filter(None, found))
 
     @property
     def throughput(self) -> str:
@@ -146,6 +169,25 @@ class Comparison:
         if not treatment.layout:
             sources = [("finetune", treatment)]
         return self._observe(sources, lambda e: e.metric == metric and e.phase in ("", phase))
+
+    def disclosed(self, metric: str, treatment: Treatment) -> Observed:
+        """What the owner gave away with an emulator."""
+        emulator = Treatment(treatment.layout, treatment.compression, "")
+        sources = [("disclose", emulator), ("emulator", emulator)]
+        return self._observe(sources, lambda e: e.metric == metric)
+
+    def experimental(self, treatment: Treatment) -> str:
+        """Why the compression of a row is experimental; empty if it is not."""
+        emulator = Treatment(treatment.layout, treatment.compression, "")
+        found = self.entries.get(("emulator", emulator), ())
+        return next((entry.experimental for entry in found if entry.experimental), "")
+
+    def chance(self, metric: str) -> float | None:
+        """What a model that knows nothing scores, as any record says."""
+        entries = (entry for found in self.entries.values() for entry in found)
+        return next(
+            (e.chance for e in entries if e.metric == metric and e.chance is not None), None
+        )
 
     def better(self, metric: str) -> Better:
         """Which way a metric points, as its records say."""
@@ -184,6 +226,14 @@ def comparisons(frame: pd.DataFrame) -> tuple[Comparison, ...]:
         for (model, task), entries in by_pair.items()
         if model and task
     )
+
+
+def models(frame: pd.DataFrame) -> tuple[Comparison, ...]:
+    """Every model of the tidy table, with what belongs to it and to no task."""
+    by_model: dict[str, list[Entry]] = defaultdict(list)
+    for entry in _entries(frame):
+        by_model[entry.model] += [entry] * (not entry.task)
+    return tuple(_comparison(model, "", found) for model, found in by_model.items() if model)
 
 
 def _entries(frame: pd.DataFrame) -> list[Entry]:
@@ -234,6 +284,7 @@ def _observed(entries: list[Entry], upstream: list[Entry], matching: list[Entry]
         better="lower" if any(e.better == "lower" for e in measured) else "higher",
         items=next((e.n for e in measured), None),
         stderr=max((e.stderr for e in measured if e.stderr is not None), default=None),
+        examples=next((e.examples for e in measured if e.examples is not None), None),
     )
 
 

@@ -22,9 +22,9 @@ from matplotlib.ticker import AutoLocator, LogLocator, NullLocator, StrMethodFor
 
 from reports.cells import PERCENT, one_line, quality_style
 from reports.comparison import Comparison, Observed, Treatment, comparisons
+from reports.observed_cells import ARROWS, SETTING_NAMES
 from reports.record import SETTINGS
 from reports.statistics import estimate
-from reports.tables import ARROWS, SETTING_NAMES
 
 INK = "#101112"
 """A colour used for nothing else, replaced in the SVG by the colour of the page's text."""

@@ -9,6 +9,25 @@ from reports.cells import MEBIBYTES, PERCENT, Table, one_line, quality_style
 from reports.comparison import Comparison, Observed
 from reports.record import SETTINGS
 
+SIZE_NOTES = (
+    "Stored: the emulator's blocks as they are kept. Effective: the smallest that a simple "
+    "encoding makes of them.",
+)
+DISCLOSURE_NOTES = (
+    "Disclosed: share of the foundation model's parameters that the data owner receives, "
+    "embeddings and head included. Verbatim: share received bit for bit as it is.",
+    "Sent: all bytes that go to the data owner.",
+    *SIZE_NOTES,
+    "Block similarity: mean cosine of an emulator block's weights with the block it stands for.",
+)
+LEAK_NOTES = (
+    "Capability leak: how much of the full model's zero-shot score the untuned emulator has. Raw "
+    "(CPL, as LLEOT defines it): S(emulator)/S(full), of a perplexity ppl(full)/ppl(emulator).",
+    "Corrected for chance c (our definition): (S(emulator) - c)/(S(full) - c), of a perplexity "
+    "(ln c - ln ppl(emulator))/(ln c - ln ppl(full)) with c the size of the vocabulary. 0 %: the "
+    "emulator knows nothing; 100 %: it is as good as the full model.",
+)
+
 
 def quality_notes(comparison: Comparison, metric: str) -> tuple[str, ...]:
     """What the intervals cover, and what the columns mean."""

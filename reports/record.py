@@ -62,6 +62,9 @@ class Metric(BaseModel):
     """Standard error over the scored items of this one stage, never over seeds."""
     n: int | None = None
     """How many items (tokens, documents, images, windows) the value rests on."""
+    chance: float | None = None
+    """What a model that knows nothing scores: 1/choices, or the vocabulary's size for a
+    perplexity. None where the task names none."""
     phase: str | None = None
     """load, build, train or evaluate."""
     grade: Grade | None = None
@@ -73,6 +76,8 @@ class Metric(BaseModel):
             raise ValueError(f"{self.metric}: no value needs grade 'unmeasured' and a reason")
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"{self.metric} is {self.value}, not a finite number")
+        if self.chance is not None and not math.isfinite(self.chance):
+            raise ValueError(f"{self.metric}: chance {self.chance} is not a finite number")
         return self
 
 
@@ -86,7 +91,7 @@ class Record(BaseModel):
     """Fingerprint of the machine; speed, memory and energy compare only within one."""
     repeat: int = 0
     kind: str
-    """emulator, tune, finetune or evaluate."""
+    """emulator, disclose, tune, finetune or evaluate."""
     version: int
     """Code version of the stage kind."""
     params: dict[str, Any]

@@ -10,8 +10,11 @@ from typing import Any
 
 from reports.appendix import parameters_table, runs_table
 from reports.cells import Table, one_line
+from reports.compression_tables import compression_tables
+from reports.disclosure_tables import disclosure_tables, leak_tables
 from reports.figures import Picture, settings_pictures
 from reports.notes import shared_notes
+from reports.published_tables import published_tables
 from reports.record import Record
 from reports.results import PlanFile, StageRun, frame, read_stages
 from reports.tables import further_tables, settings_tables
@@ -79,9 +82,19 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
         profile=one_line(plan.profile or ""),
         counts=_counts(runs),
         facts=tuple(_facts(runs, shown)),
-        tables=settings_tables(table),
+        tables=(
+            *settings_tables(table),
+            *compression_tables(table),
+            *disclosure_tables(table),
+            *published_tables(table),
+        ),
         pictures=settings_pictures(table),
-        further=(*further_tables(table), parameters_table(runs), runs_table(runs)),
+        further=(
+            *further_tables(table),
+            *leak_tables(table),
+            parameters_table(runs),
+            runs_table(runs),
+        ),
     )
 
 

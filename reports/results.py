@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +46,15 @@ COLUMNS = {
     "commit": "string",
 }
 """Name and type of every column, in order. The types can hold "nothing": no 0 or NaN stands in."""
+FURTHER_COLUMNS = {
+    "chance": "Float64",
+    "source": "string",
+    "examples": "Int64",
+    "experimental": "string",
+}
+"""What our own tables need beside the documented columns: what knowing nothing scores, the digest
+of the model that went in, how many examples the evaluation was cut to, and why the compression is
+experimental."""
 
 NOT_RUN = "not run"
 """Stands where an outcome would, for a stage that left nothing. No record has it."""
@@ -126,11 +135,12 @@ def read_plan(path: Path) -> PlanFile:
 
 
 def tidy(results: Path, plan: PlanFile | None, machine: str | None = None) -> pd.DataFrame:
-    """The long table of a plan's stages in plan order or, without a plan, of the whole store.
+    """The exported table of a plan's stages in plan order or, without a plan, of the whole store.
 
     With `machine`, speed, memory and energy are that machine's only.
     """
-    return frame(read_stages(results, plan), machine=machine, whole_store=plan is None)
+    whole = frame(read_stages(results, plan), machine=machine, whole_store=plan is None)
+    return whole[list(COLUMNS)]
 
 
 def missing(results: Path, plan: PlanFile) -> list[PlannedStage]:
@@ -160,7 +170,7 @@ def frame(
     whole_store: bool = False,
     with_not_run: bool = False,
 ) -> pd.DataFrame:
-    """Lay stages out as the tidy long table.
+    """Lay stages out as the tidy long table, with the further columns.
 
     `whole_store` keeps every machine's rows; otherwise quality comes from one machine a stage.
     `with_not_run` adds a row for a stage that left nothing, as a table must tell "not run" from
@@ -171,11 +181,12 @@ def frame(
         rows.extend(_stage_rows(run, machine, whole_store))
         if with_not_run and not run.found:
             rows.append(_row(run, None, None))
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(COLUMNS)
+    types = COLUMNS | FURTHER_COLUMNS
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(types)
     return pd.DataFrame(
         {
             name: pd.Series(list(column), dtype=dtype)
-            for (name, dtype), column in zip(COLUMNS.items(), columns, strict=True)
+            for (name, dtype), column in zip(types.items(), columns, strict=True)
         }
     )
 
@@ -279,7 +290,7 @@ def _quality_machine(records: tuple[Record, ...], machine: str | None) -> str | 
 
 
 def _row(run: StageRun, record: Record | None, metric: Metric | None) -> tuple[Any, ...]:
-    """The values of one row, in the order of COLUMNS."""
+    """The values of one row, in the order of COLUMNS and FURTHER_COLUMNS."""
     labels = run.planned.labels
     return (
         run.suite,
@@ -306,4 +317,21 @@ def _row(run: StageRun, record: Record | None, metric: Metric | None) -> tuple[A
         (metric and metric.phase) or "",
         record.repeat if record else None,
         str((record and record.environment.get("commit")) or ""),
+        metric.chance if metric else None,
+        record.inputs.get("model", "") if record else "",
+        _examples(record.params) if record else None,
+        _experimental(record.facts) if record else "",
     )
+
+
+def _examples(params: Mapping[str, Any]) -> int | None:
+    """To how many examples an evaluation was cut; None if it scores the whole split."""
+    evaluate = params.get("evaluate")
+    examples = evaluate.get("examples") if isinstance(evaluate, Mapping) else None
+    return examples if isinstance(examples, int) else None
+
+
+def _experimental(facts: Mapping[str, Any]) -> str:
+    """Why an emulator's compression is experimental; empty if it is not."""
+    reasons = facts.get("experimental")
+    return "; ".join(map(str, reasons)) if isinstance(reasons, list) else ""

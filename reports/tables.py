@@ -6,13 +6,11 @@ Nothing in it is assumed, the paper's order of the settings least of all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
 from reports.cells import (
-    COUNT,
     MEBIBYTES,
     NOT_APPLICABLE,
     PERCENT,
@@ -20,7 +18,6 @@ from reports.cells import (
     Cell,
     Column,
     Footnotes,
-    Number,
     Style,
     Table,
     Text,
@@ -29,19 +26,23 @@ from reports.cells import (
     quality_style,
     three_digits,
 )
-from reports.comparison import Comparison, Failure, Observed, Treatment, comparisons
+from reports.comparison import Comparison, Treatment, comparisons
 from reports.notes import cost_notes, quality_notes
+from reports.observed_cells import (
+    ARROWS,
+    SETTING_NAMES,
+    compression_cell,
+    exact_cell,
+    gap_cell,
+    metric_text,
+    number_cell,
+    setting_cell,
+)
+from reports.published_tables import stand_in_notes
 from reports.record import SETTINGS
-from reports.results import NOT_RUN
-from reports.statistics import Better, estimate, paired_gain, ratio
+from reports.statistics import Better, estimate
 
-SETTING_NAMES: Mapping[str, str] = {
-    "full_zero_shot": "full zero-shot",
-    "emulator_zero_shot": "emulator zero-shot",
-    "full_finetuned": "full fine-tuned",
-    "emulator_finetuned": "emulator fine-tuned",
-    "plug_in": "plug-in",
-}
+WHOLE_MODEL = Text(text="full fine-tuning")
 PAPER_ORDER = (
     ("full_finetuned", "plug_in"),
     ("plug_in", "full_zero_shot"),
@@ -49,7 +50,6 @@ PAPER_ORDER = (
     ("full_zero_shot", "emulator_zero_shot"),
 )
 """What the paper finds: the first of each pair is better than the second."""
-ARROWS: Mapping[Better, str] = {"higher": "↑", "lower": "↓"}
 
 
 def settings_tables(frame: pd.DataFrame) -> tuple[Table, ...]:
@@ -71,7 +71,7 @@ def settings_table(comparison: Comparison) -> Table:
     metric = next(iter(comparison.metrics), "")
     footnotes = Footnotes()
     columns = (
-        *_label_columns(comparison),
+        *_label_columns(comparison, footnotes),
         *_quality_columns(comparison, metric, footnotes),
         *_cost_columns(comparison, footnotes),
         *_order_column(comparison, metric),
@@ -80,7 +80,11 @@ def settings_table(comparison: Comparison) -> Table:
         name=f"{comparison.model}-{comparison.task}",
         title=_title(comparison, metric),
         columns=columns,
-        notes=(*quality_notes(comparison, metric), *cost_notes(comparison)),
+        notes=(
+            *quality_notes(comparison, metric),
+            *cost_notes(comparison),
+            *stand_in_notes(comparison),
+        ),
         footnotes=footnotes.lettered(),
     )
 
@@ -89,7 +93,7 @@ def quality_table(comparison: Comparison, metric: str) -> Table:
     """One model on one task in another metric, without the cost of tuning."""
     footnotes = Footnotes()
     columns = (
-        *_label_columns(comparison),
+        *_label_columns(comparison, footnotes),
         *_quality_columns(comparison, metric, footnotes),
         *_order_column(comparison, metric),
     )
@@ -127,21 +131,19 @@ def _title(comparison: Comparison, metric: str) -> str:
         return f"{subject}: cost of tuning"
     if not metric:
         return f"{subject}: nothing was scored"
-    direction = f"{comparison.better(metric)} is better"
-    unit = " in %" if quality_style(metric) is PERCENT else ""
-    return f"{subject}: {metric}{unit} ({direction})"
+    return f"{subject}: {metric_text(comparison, metric)}"
 
 
-def _label_columns(comparison: Comparison) -> tuple[Column, ...]:
-    texts = [
-        (t.layout, t.compression or ("full fine-tuning" if t.tuning else ""), t.tuning)
-        for t in comparison.treatments
-    ]
-    return tuple(
-        Column(header=header, cells=tuple(label(text) for text in column), kind="label")
-        for header, column in zip(
-            ("layout", "compression", "tuning"), zip(*texts, strict=True), strict=True
-        )
+def _label_columns(comparison: Comparison, footnotes: Footnotes) -> tuple[Column, ...]:
+    rows = comparison.treatments
+    compressions = tuple(
+        compression_cell(comparison, t, footnotes) if t.compression or not t.tuning else WHOLE_MODEL
+        for t in rows
+    )
+    return (
+        Column(header="layout", cells=tuple(label(t.layout) for t in rows), kind="label"),
+        Column(header="compression", cells=compressions, kind="label"),
+        Column(header="tuning", cells=tuple(label(t.tuning) for t in rows), kind="label"),
     )
 
 
@@ -155,7 +157,7 @@ def _quality_columns(comparison: Comparison, metric: str, footnotes: Footnotes) 
             header=SETTING_NAMES[setting],
             detail=f"{unit} {arrow}".strip(),
             cells=tuple(
-                _setting_cell(comparison, setting, treatment, metric, footnotes)
+                setting_cell(comparison, setting, treatment, metric, footnotes)
                 for treatment in comparison.treatments
             ),
         )
@@ -164,92 +166,10 @@ def _quality_columns(comparison: Comparison, metric: str, footnotes: Footnotes) 
             header="plug-in gap",
             detail="points" if style is PERCENT else unit,
             cells=tuple(
-                _gap_cell(comparison, treatment, metric, footnotes)
+                gap_cell(comparison, treatment, metric, footnotes)
                 for treatment in comparison.treatments
             ),
         )
-
-
-def _setting_cell(
-    comparison: Comparison, setting: str, treatment: Treatment, metric: str, footnotes: Footnotes
-) -> Cell:
-    if not treatment.layout and setting not in ("full_zero_shot", "full_finetuned"):
-        return NOT_APPLICABLE
-    observed = comparison.setting(setting, treatment, metric)
-    return _number_cell(observed, quality_style(metric), footnotes)
-
-
-def _number_cell(
-    observed: Observed, style: Style, footnotes: Footnotes, ratio_to: Observed | None = None
-) -> Cell:
-    if not observed.values:
-        return _absent_cell(observed, footnotes)
-    return Number(
-        estimate=estimate(observed.numbers),
-        style=style,
-        ratio=ratio(observed.numbers, ratio_to.numbers) if ratio_to else None,
-        mark=_incomplete_mark(observed, footnotes),
-    )
-
-
-def _absent_cell(observed: Observed, footnotes: Footnotes) -> Absent:
-    if observed.unmeasured:
-        return Absent(word="unmeasured", mark=footnotes.mark(f"unmeasured: {observed.unmeasured}"))
-    told = [failure for failure in observed.failures if failure.word != NOT_RUN]
-    if told:
-        if len({failure[1:] for failure in observed.failures}) == 1:
-            # All seeds alike: naming them would only make a footnote of its own.
-            told = [told[0]._replace(seed=None)]
-        return Absent(word=told[0].word, mark=footnotes.mark(_failures_text(told)))
-    if observed.failures:
-        return Absent(word=NOT_RUN)
-    return Absent(
-        word="unmeasured",
-        mark=footnotes.mark(
-            "unmeasured: the record has no such number, or none from the machine reported here"
-        ),
-    )
-
-
-def _incomplete_mark(observed: Observed, footnotes: Footnotes) -> str:
-    """A mean over fewer seeds than planned says so."""
-    have, lost = len(observed.values), len(observed.failures)
-    if not lost:
-        return ""
-    return footnotes.mark(f"{have} of {have + lost} seeds; {_failures_text(observed.failures)}")
-
-
-def _failures_text(failures: Sequence[Failure]) -> str:
-    """Why seeds are missing, seeds with the same reason together."""
-
-    def why(failure: Failure) -> str:
-        return f"{failure.word}: {failure.reason}" if failure.reason else failure.word
-
-    parts = []
-    for reason, group in groupby(failures, key=why):
-        seeds = [str(failure.seed) for failure in group if failure.seed is not None]
-        prefix = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: " if seeds else ""
-        parts.append(prefix + reason)
-    return "; ".join(parts)
-
-
-def _gap_cell(
-    comparison: Comparison, treatment: Treatment, metric: str, footnotes: Footnotes
-) -> Cell:
-    if not treatment.layout:
-        return NOT_APPLICABLE
-    plug_in = comparison.setting("plug_in", treatment, metric)
-    emulator = comparison.setting("emulator_finetuned", treatment, metric)
-    gain = paired_gain(plug_in.values, emulator.values, plug_in.better)
-    if gain is None:
-        # Why stands in the two cells it would be made of.
-        return Absent(word="not known")
-    style = quality_style(metric)
-    return Number(
-        estimate=gain,
-        style=Style(decimals=style.decimals, scale=style.scale, signed=True),
-        mark=_incomplete_mark(plug_in, footnotes) or _incomplete_mark(emulator, footnotes),
-    )
 
 
 def _cost_columns(comparison: Comparison, footnotes: Footnotes) -> Iterator[Column]:
@@ -274,7 +194,7 @@ def _cost_columns(comparison: Comparison, footnotes: Footnotes) -> Iterator[Colu
         kind="cost",
         header="trainable parameters",
         cells=tuple(
-            _exact_cell(comparison.training("trainable_parameters", treatment), footnotes)
+            exact_cell(comparison.training("trainable_parameters", treatment), footnotes)
             for treatment in comparison.treatments
         ),
     )
@@ -294,16 +214,8 @@ def _training_cells(
             cells.append(Absent(word="unmeasured", mark=footnotes.mark(reason)))
             continue
         comparable = reference and treatment != base and reference.machines == observed.machines
-        cells.append(_number_cell(observed, style, footnotes, reference if comparable else None))
+        cells.append(number_cell(observed, style, footnotes, reference if comparable else None))
     return tuple(cells)
-
-
-def _exact_cell(observed: Observed, footnotes: Footnotes) -> Cell:
-    """A count that every seed shares: an interval around it would only look like doubt."""
-    distinct = sorted(set(observed.numbers))
-    if len(distinct) == 1:
-        return Number(estimate=estimate(distinct), style=COUNT)
-    return _number_cell(observed, COUNT, footnotes)
 
 
 def _order_column(comparison: Comparison, metric: str) -> Iterator[Column]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Literal, TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -30,14 +31,29 @@ def print_tables(tables: Sequence[Table], file: TextIO) -> None:
 
 
 def _table(table: Table, shared: tuple[str, ...]) -> Group:
-    """One table in blocks that fit in 110 columns: the settings, then what tuning cost."""
+    """One table in blocks that fit the width: the settings, then the costs."""
     labels = [column for column in table.columns if column.kind == "label"]
     quality = [column for column in table.columns if column.kind in ("number", "verdict")]
     cost = [column for column in table.columns if column.kind == "cost"]
-    blocks = [_block(labels, columns) for columns in (quality, cost) if columns]
+    blocks = [_block(labels, part) for columns in (quality, cost) for part in _parts(columns)]
     footnotes = [RichText(f"[{mark}] {text}") for mark, text in table.footnotes]
     notes = [RichText(note, style="dim") for note in table.notes if note not in shared]
     return Group(RichText(table.title, style="bold"), *blocks, *footnotes, *notes, "")
+
+
+def _parts(columns: Sequence[Column]) -> Iterator[Sequence[Column]]:
+    """Columns in as few equal parts as fit the width."""
+    room = WIDTH - LABEL_WIDTH
+    parts = math.ceil(sum(map(_width, columns)) / room)
+    size = math.ceil(len(columns) / max(parts, 1))
+    return (columns[start : start + size] for start in range(0, len(columns), size or 1))
+
+
+def _width(column: Column) -> int:
+    """What a column needs so that no word is broken."""
+    texts = (_header(column), *map(_text, column.cells))
+    longest = max(len(word) for text in texts for word in (text.plain.split() or [""]))
+    return min(longest, COLUMN_WIDTH) + 1
 
 
 def _block(labels: Sequence[Column], columns: Sequence[Column]) -> RichTable:
@@ -64,13 +80,19 @@ def _header(column: Column) -> RichText:
 def _joined(labels: Sequence[Column]) -> list[RichText]:
     """The label cells of each row in one cell."""
     rows = zip(*(column.cells for column in labels), strict=True)
-    return [RichText(" ".join(cell.text for cell in row if cell != NOT_APPLICABLE)) for row in rows]
+    return [
+        RichText(" ".join(_marked(cell) for cell in row if cell != NOT_APPLICABLE)) for row in rows
+    ]
+
+
+def _marked(cell: Cell) -> str:
+    return f"{cell.text} [{cell.mark}]" if cell.mark else cell.text
 
 
 def _text(cell: Cell) -> RichText:
     """A cell with its spread and its ratio under the number."""
-    mark = f" [{cell.mark}]" if cell.mark else ""
     if not isinstance(cell, Number):
-        return RichText(f"{cell.text}{mark}", style="yellow" if isinstance(cell, Absent) else "")
+        return RichText(_marked(cell), style="yellow" if isinstance(cell, Absent) else "")
+    mark = f" [{cell.mark}]" if cell.mark else ""
     below = cell.text.removeprefix(cell.mean_text).strip()
     return RichText(f"{cell.mean_text}{mark}\n{below}".rstrip())

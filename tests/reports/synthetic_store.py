@@ -286,3 +286,127 @@ def _tuned_vision(store, seed):
         digest = store.plan("evaluate", setting=setting, **labels)
         value = by_seed(TOP1[key], seed, 0.01)
         store.save(store.record(digest, "evaluate", accuracy("top1", value, 0.01)))
+
+
+VOCABULARY = 1024.0
+COMPRESSIONS: dict[str, dict[str, object]] = {
+    "identity": {"layout": "2-8-2", "stored": 8.0, "effective": 8.0, "zero_shot": 51.04},
+    "layer_drop(keep=4)": {"layout": "2-4-2", "stored": 4.0, "effective": 4.0, "zero_shot": 95.61},
+    "quantize(bits=4)": {"layout": "2-8-2", "stored": 4.2, "effective": 4.1, "zero_shot": 60.0},
+    "magnitude_prune": {"layout": "2-8-2", "stored": 8.0, "effective": 4.25, "zero_shot": 70.0},
+    "scale_ot(keep=4)": {
+        "layout": "2-4-2",
+        "stored": 4.1,
+        "effective": 3.9,
+        "zero_shot": 90.0,
+        "experimental": ["scale_ot: definition second-hand"],
+    },
+    "layer_drop(keep=2)": {"layout": "2-2-2", "stored": 2.0, "effective": 2.0, "zero_shot": 1200.0},
+}
+"""Sizes in MiB. The last is off the budget, and knows less than nothing."""
+PLUG_IN = {
+    "identity": 38.0,
+    "layer_drop(keep=4)": 40.0,
+    "quantize(bits=4)": 38.5,
+    "magnitude_prune": 39.0,
+    "scale_ot(keep=4)": 41.0,
+    "layer_drop(keep=2)": 44.0,
+}
+OPT = "commit:facebook/opt-1.3b@3f5c25d0bc631cb57ac65913f76e22c2dfb61d62"
+OPT_CUT = {"layout": "2-8-2", "compression": "layer_drop(keep=8)+distill(steps=2000)"}
+OPT_SCORES = {
+    "openbookqa": {
+        "full_zero_shot": 0.236,
+        "emulator_zero_shot": 0.190,
+        "full_finetuned": 0.314,
+        "emulator_finetuned": 0.25,
+        "plug_in": 0.28,
+    },
+    "wikitext2": {
+        "full_zero_shot": 31.50,
+        "emulator_zero_shot": 40.0,
+        "full_finetuned": 12.9,
+        "emulator_finetuned": 16.0,
+        "plug_in": 13.0,
+    },
+}
+
+
+def disclosed(fraction: float, stored: float, effective: float) -> tuple[Metric, ...]:
+    """What a disclosure stage measures; sizes in MiB."""
+    shares = {"disclosed_fraction": fraction, "verbatim_fraction": fraction / 2}
+    sizes = {"sent_bytes": stored + 6.0, "stored_bytes": stored, "effective_bytes": effective}
+    return (
+        *(
+            Metric(metric=name, value=value, unit="fraction", better="lower")
+            for name, value in shares.items()
+        ),
+        *(
+            Metric(metric=name, value=value * MIB, unit="bytes", better="lower")
+            for name, value in sizes.items()
+        ),
+        Metric(metric="block_similarity", value=0.875, unit="1", better="lower"),
+    )
+
+
+def with_chance(metrics: tuple[Metric, ...], chance: float) -> tuple[Metric, ...]:
+    """The same metrics of a task that names its chance level."""
+    return tuple(metric.model_copy(update={"chance": chance}) for metric in metrics)
+
+
+def fill_compressions(store: SyntheticStore) -> Path:
+    """Six compressions of one model on two tasks, each disclosed; returns the plan's path."""
+    model = {"model": "owner-lm"}
+    digest = store.plan("evaluate", task="topics", setting="full_zero_shot", **model)
+    store.save(store.record(digest, "evaluate", *with_chance(perplexity(51.04), VOCABULARY)))
+    digest = store.plan("evaluate", task="choices", setting="full_zero_shot", **model)
+    full = with_chance((accuracy("acc", 0.50, 0.05),), 0.25)
+    store.save(store.record(digest, "evaluate", *full))
+    for compression, made in COMPRESSIONS.items():
+        _compressed(store, {**model, "layout": made["layout"], "compression": compression}, made)
+    return store.save_plan()
+
+
+def _compressed(store, labels, made):
+    compression = labels["compression"]
+    digest = store.plan("emulator", **labels)
+    facts = {"experimental": made["experimental"]} if "experimental" in made else {}
+    store.save(store.record(digest, "emulator", facts=facts))
+    digest = store.plan("disclose", **labels)
+    shares = disclosed(made["stored"] / 16, made["stored"], made["effective"])
+    store.save(store.record(digest, "disclose", *shares))
+    digest = store.plan("evaluate", task="topics", setting="emulator_zero_shot", **labels)
+    scored = with_chance(perplexity(made["zero_shot"]), VOCABULARY)
+    store.save(store.record(digest, "evaluate", *scored))
+    digest = store.plan("evaluate", task="choices", setting="emulator_zero_shot", **labels)
+    scored = with_chance((accuracy("acc", 0.35, 0.05),), 0.25)
+    store.save(store.record(digest, "evaluate", *scored))
+    for seed in SEEDS:
+        tuned = {**labels, "task": "topics", "tuning": "full", "seed": seed}
+        for setting, worse in (("emulator_finetuned", 3.0), ("plug_in", 0.0)):
+            digest = store.plan("evaluate", setting=setting, **tuned)
+            value = by_seed(PLUG_IN[compression] + worse, seed, 0.3)
+            store.save(store.record(digest, "evaluate", *perplexity(value)))
+
+
+def fill_published(store: SyntheticStore, source: str = OPT) -> Path:
+    """OPT-1.3B as in the paper's Table 1, on two of its tasks; returns the plan's path."""
+    inputs = {"inputs": {"model": source}}
+    digest = store.plan("emulator", model="opt-1.3b", **OPT_CUT)
+    store.save(store.record(digest, "emulator", **inputs))
+    for task, scores in OPT_SCORES.items():
+        for setting, value in scores.items():
+            labels = {"model": "opt-1.3b", "task": task, "setting": setting}
+            labels |= {} if setting.startswith("full") else OPT_CUT
+            seeds = (None,) if setting.endswith("zero_shot") else SEEDS
+            for seed in seeds:
+                own = {**labels, **({} if seed is None else {"seed": seed, "tuning": "full"})}
+                digest = store.plan("evaluate", **own)
+                step = 0.01 if task == "openbookqa" else 0.2
+                score = by_seed(value, seed, step)
+                metrics = (
+                    (accuracy("acc", score, 0.02),) if task == "openbookqa" else perplexity(score)
+                )
+                given = inputs if setting == "full_zero_shot" else {}
+                store.save(store.record(digest, "evaluate", *metrics, **given))
+    return store.save_plan()

@@ -100,3 +100,19 @@ def test_a_failure_needs_its_reason():
     """No outcome but ok stands without a reason."""
     with pytest.raises(ValidationError, match="needs a reason"):
         Record.model_validate(WHOLE.model_dump() | {"outcome": "timeout"})
+
+
+def test_chance_is_optional_and_older_records_still_read(tmp_path: Path):
+    """A record from before `chance` reads, checksum and all; a new one keeps its number."""
+    body = WHOLE.model_dump(mode="json")
+    del body["metrics"][0]["chance"]
+    checksum = hashlib.sha256(canonical(body)).hexdigest()
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps({"schema": 1, "sha256": checksum, "record": body}))
+    assert read_record(old) == WHOLE
+    chosen = Metric(metric="acc", value=0.5, unit="fraction", better="higher", chance=0.25)
+    new = tmp_path / "new.json"
+    new.write_bytes(to_bytes(WHOLE.model_copy(update={"metrics": (chosen,)})))
+    assert read_record(new).metrics[0].chance == 0.25
+    with pytest.raises(ValidationError, match="chance inf is not a finite number"):
+        Metric(metric="acc", value=0.5, unit="1", better="higher", chance=float("inf"))

@@ -26,7 +26,15 @@ from reports.render.terminal import print_tables
 from reports.report import Report, build_report
 from reports.results import read_plan
 from reports.statistics import Estimate
-from tests.reports.synthetic_store import SyntheticStore, accuracy, fill, training
+from tests.reports.synthetic_store import (
+    SyntheticStore,
+    accuracy,
+    disclosed,
+    fill,
+    fill_compressions,
+    fill_published,
+    training,
+)
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -116,9 +124,27 @@ def free_text_report(root: Path, text: str) -> Report:
         grade="unmeasured",
         reason=text,
     )
+    emulator = {"model": text, "layout": text, "compression": text}
+    digest = store.plan("emulator", **emulator)
+    store.save(store.record(digest, "emulator", facts={"experimental": [text]}, **whole))
+    digest = store.plan("disclose", **emulator)
+    store.save(store.record(digest, "disclose", *disclosed(0.5, 1.0, 1.0)))
+    digest = store.plan("evaluate", setting="emulator_zero_shot", task=text, **emulator)
+    store.save(store.record(digest, "evaluate", accuracy("acc", 0.5, 0.1)))
+    digest = store.plan("evaluate", setting="full_zero_shot", model=text, task=text)
+    store.save(store.record(digest, "evaluate", accuracy("acc", 0.5, 0.1)))
     graded = speed.model_copy(update={"grade": "bounded", "reason": text})
     store.save(store.record(digest, "tune", graded, unmeasured, **whole))
     return build_report(root, read_plan(store.save_plan()))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A report with every kind of table: settings, compressions, disclosure, the paper's."""
+    store = SyntheticStore(tmp_path_factory.mktemp("store"))
+    fill(store)
+    fill_compressions(store)
+    return build_report(store.root, read_plan(fill_published(store)))
 
 
 def numbers_of(report: Report) -> list[str]:
@@ -139,10 +165,29 @@ def structure(text: str) -> list[str]:
     return [kind for kind in kinds if kind not in ("text", "text_special", "softbreak")]
 
 
-def test_formats_agree_to_the_digit(report: Report):
+def test_a_whole_report_has_every_kind_of_table(whole: Report):
+    """In the order in which they are read; the parts of a leak are among the details."""
+    titles = [table.title.partition(":")[0] for table in whole.tables]
+    assert titles[-4:] == [
+        "Compressions on one budget",
+        "Compressions on one budget",
+        "What the owner gave away",
+        "Ours beside the paper's Table 1",
+    ]
+    further = [table.title for table in whole.further]
+    assert [title for title in further if title.startswith("Capability leak")] == [
+        "Capability leak: tiny-lm",
+        "Capability leak: tiny-vit",
+        "Capability leak: owner-lm",
+        "Capability leak: opt-1.3b",
+    ]
+
+
+def test_formats_agree_to_the_digit(whole: Report):
     """HTML, Markdown, LaTeX and CSV hold the same numbers in the same order."""
+    report = whole
     expected = numbers_of(report)
-    assert len(expected) > 40
+    assert len(expected) > 150
     page = Page(render_html(report))
     cells = [cell.text for table in report.tables for row in table.rows for cell in row]
     assert page.cells[: len(cells)] == cells
@@ -319,6 +364,19 @@ def test_terminal_output_is_plain_and_fits(report: Report):
     assert max(map(len, text.splitlines())) <= 118
     for words in ("2-4-2 layer_drop(keep=4)", "40.90", "± 0.75", "beats plug-in", "8,020 [a]"):
         assert words in text
+
+
+def test_wide_tables_fit_the_terminal_with_their_marks(whole: Report):
+    """A table wider than the page comes in parts, and a marked name keeps its mark."""
+    out = io.StringIO()
+    print_tables(whole.tables, out)
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= 118
+    disclosure = text.partition("What the owner gave away")[2].partition("Ours beside")[0]
+    assert disclosure.count("2-8-2 identity") == 2
+    assert "2-4-2 scale_ot(keep=4) [a]" in disclosure
+    for word in ("disclosed", "verbatim", "similarity", "corrected", "choices", "-5.3"):
+        assert word in disclosure
 
 
 def test_markup_of_the_terminal_is_only_text(tmp_path: Path):

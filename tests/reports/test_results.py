@@ -9,7 +9,15 @@ import pytest
 
 from reports.errors import BadRecord, ReportError
 from reports.record import Metric
-from reports.results import COLUMNS, is_machine_bound, missing, read_plan, tidy
+from reports.results import (
+    COLUMNS,
+    frame,
+    is_machine_bound,
+    missing,
+    read_plan,
+    read_stages,
+    tidy,
+)
 from tests.reports.synthetic_store import SyntheticStore, fill, perplexity
 
 SPECIFIED = (
@@ -33,6 +41,17 @@ def test_columns_are_the_contract(store: SyntheticStore):
     plan = read_plan(store.save_plan())
     assert tuple(COLUMNS) == SPECIFIED
     assert tuple(tidy(store.root, plan).columns) == SPECIFIED
+
+
+def test_our_own_tables_also_hold_chance(store: SyntheticStore):
+    """What a model that knows nothing scores comes with the metric; nothing where none is named."""
+    digest = store.plan("evaluate", model="m")
+    chosen = Metric(metric="acc", value=0.5, unit="fraction", better="higher", chance=0.25)
+    store.save(store.record(digest, "evaluate", chosen, *perplexity(9.0)))
+    table = frame(read_stages(store.root, read_plan(store.save_plan())))
+    assert tuple(table.columns)[: len(SPECIFIED)] == SPECIFIED
+    assert table["chance"].isna().tolist() == [False, True]
+    assert table["chance"].iloc[0] == 0.25
 
 
 def test_one_row_per_stage_metric_phase_and_repeat(store: SyntheticStore):

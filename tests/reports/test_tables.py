@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from reports.appendix import parameters_table, runs_table
@@ -21,7 +22,7 @@ from reports.cells import (
     three_digits,
 )
 from reports.record import Metric
-from reports.results import frame, read_plan, read_stages, tidy
+from reports.results import PlanFile, frame, read_plan, read_stages
 from reports.statistics import Estimate
 from reports.tables import further_tables, paper_order, settings_tables
 from tests.reports.synthetic_store import SyntheticStore, accuracy, fill, perplexity, training
@@ -44,9 +45,12 @@ def store(tmp_path: Path) -> SyntheticStore:
 @pytest.fixture
 def tables(store: SyntheticStore) -> dict[str, Table]:
     """The main tables of the synthetic run, by name."""
-    return {
-        table.name: table for table in settings_tables(tidy(store.root, read_plan(fill(store))))
-    }
+    return {table.name: table for table in settings_tables(frame_of(store, read_plan(fill(store))))}
+
+
+def frame_of(store: SyntheticStore, plan: PlanFile) -> pd.DataFrame:
+    """The long table that tables are made of."""
+    return frame(read_stages(store.root, plan))
 
 
 def column(table: Table, header: str) -> Column:
@@ -128,7 +132,7 @@ def test_an_unmeasured_cost_says_why(tables: dict[str, Table]):
 
 def test_other_metrics_have_their_own_tables(store: SyntheticStore):
     """A task scored by acc and acc_norm shows acc first, and acc_norm in a second table."""
-    table = tidy(store.root, read_plan(fill(store)))
+    table = frame_of(store, read_plan(fill(store)))
     assert settings_tables(table)[1].title == "tiny-lm on choices: acc in % (higher is better)"
     further = further_tables(table)
     assert [t.name for t in further] == ["tiny-lm-choices-acc_norm"]
@@ -169,7 +173,7 @@ def test_one_seed_has_no_interval(store: SyntheticStore):
     labels = {"model": "m", "task": "t", "layout": "1-1-1", "compression": "c", "tuning": "full"}
     digest = store.plan("evaluate", setting="plug_in", seed=0, **labels)
     store.save(store.record(digest, "evaluate", *perplexity(9.0)))
-    (table,) = settings_tables(tidy(store.root, read_plan(store.save_plan())))
+    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
     assert texts(table, "plug-in") == ["9.00"]
     assert "No ± in a tuned setting: one seed, which says nothing of the spread." in table.notes
 
@@ -195,7 +199,7 @@ def test_repeats_are_averaged_before_seeds(store: SyntheticStore):
         digest = store.plan("evaluate", setting="full_finetuned", seed=seed, **labels)
         for repeat, value in enumerate(values):
             store.save(store.record(digest, "evaluate", *perplexity(value), repeat=repeat))
-    (table,) = settings_tables(tidy(store.root, read_plan(store.save_plan())))
+    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
     cell = column(table, "full fine-tuned").cells[0]
     assert isinstance(cell, Number)
     assert (cell.estimate.mean, cell.estimate.n) == (4.0, 2)
@@ -208,7 +212,7 @@ def test_no_mean_and_no_ratio_mixes_machines(store: SyntheticStore):
         store.machine = machine
         cost = training("throughput_tokens_real", 100.0, 10.0, 5)
         store.save(store.record(store.plan("finetune", **labels), "finetune", *cost))
-    (table,) = settings_tables(tidy(store.root, read_plan(store.save_plan())))
+    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
     cell = column(table, "tuning throughput").cells[0]
     assert cell.text == "unmeasured"
     assert "several machines" in dict(table.footnotes)[cell.mark]
@@ -222,7 +226,7 @@ def test_memory_is_the_gpus_where_training_ran_on_one(store: SyntheticStore):
     digest = store.plan("finetune", model="m", task="t", tuning="full", seed=0)
     cost = training("throughput_samples", 5.0, 300.0, 1)
     store.save(store.record(digest, "finetune", *cost, gpu))
-    (table,) = settings_tables(tidy(store.root, read_plan(store.save_plan())))
+    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
     assert texts(table, "peak memory") == ["1,024"]
     assert any("on the GPU" in note for note in table.notes)
 
@@ -235,7 +239,7 @@ def test_no_ratio_across_machines(store: SyntheticStore):
         store.machine = machine
         digest = store.plan(kind, model="m", task="t", tuning="full", seed=0, **extra)
         store.save(store.record(digest, kind, *cost))
-    (table,) = settings_tables(tidy(store.root, read_plan(store.save_plan())))
+    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
     assert texts(table, "tuning throughput") == ["100", "100"]
 
 
@@ -244,7 +248,7 @@ def test_reference_is_another_tuning_where_full_was_not_run(store: SyntheticStor
     labels = {"model": "m", "task": "t", "tuning": "lora(rank=4)", "seed": 0}
     digest = store.plan("evaluate", setting="full_finetuned", **labels)
     store.save(store.record(digest, "evaluate", accuracy("acc", 0.5, 0.1)))
-    (table,) = settings_tables(tidy(store.root, read_plan(store.save_plan())))
+    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
     assert "Full fine-tuned: the whole model without an emulator, tuning lora(rank=4)." in (
         table.notes
     )
@@ -346,6 +350,6 @@ def test_a_metric_may_be_missing_from_a_record(store: SyntheticStore):
     size = Metric(metric="trainable_parameters", value=7, unit="1", better="lower")
     digest = store.plan("finetune", model="m", task="t", tuning="full", seed=0)
     store.save(store.record(digest, "finetune", size))
-    (table,) = settings_tables(tidy(store.root, read_plan(store.save_plan())))
+    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
     assert texts(table, "tuning throughput") == ["unmeasured"]
     assert texts(table, "trainable parameters") == ["7"]
