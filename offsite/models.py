@@ -1,7 +1,8 @@
 """Load a foundation model, and save one as a folder that loads the same way.
 
-A source is a Hugging Face id, a local folder, `timm:NAME`, or `random:FOLDER` (random
-weights from that folder's config.json). Only safetensors are read.
+A source is a Hugging Face id, a local folder, `timm:NAME`, or `random:` and a folder or a
+name of `offsite.published` (random weights of that configuration, no download). Only
+safetensors are read.
 """
 
 from __future__ import annotations
@@ -9,20 +10,26 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 
-from offsite.blocks import get_blocks
+from offsite import emulated
+from offsite.blocks import call_every_linear, get_blocks
 from offsite.errors import NotAModel
+from offsite.published import published
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+TIMM_SETTINGS = ("mean", "std", "input_size", "interpolation", "crop_pct", "crop_mode")
+"""What of a timm model's settings says how it takes an image."""
 
 _kept_alive: list[torch.library.Library] = []
 
@@ -76,7 +83,7 @@ def load_model(
     """Load `source`, in evaluation mode, on the CPU.
 
     Args:
-        source: hub id, folder, `timm:NAME` or `random:FOLDER`.
+        source: hub id, folder, `timm:NAME`, `random:FOLDER` or `random:NAME`.
         dtype: what the weights are stored in, whatever they were saved in.
         revision: full commit hash of a hub model.
         trust_remote_code: run Python code that comes with the model. Off, and rarely needed.
@@ -87,76 +94,131 @@ def load_model(
     """
     ensure_torchvision()
     source = str(source)
-    if source.startswith("timm:"):
-        return _load_timm(source.removeprefix("timm:"), DTYPES[dtype])
-    is_random = source.startswith("random:")
-    folder = Path(source.removeprefix("random:"))
-    if is_random:
-        folder = folder.parent if folder.name == "config.json" else folder
-        torch.manual_seed(seed)
-    config = _read_config(folder) if folder.is_dir() else {}
-    if "architecture" in config:
-        return _load_timm_folder(folder, config, DTYPES[dtype], is_random=is_random)
-    where = str(folder) if is_random or folder.is_dir() else source
+    options = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        return _load_transformers(
-            where,
-            is_random=is_random,
-            dtype=DTYPES[dtype],
-            options={"revision": revision, "trust_remote_code": trust_remote_code},
-        )
+        if source.startswith("timm:"):
+            return _load_timm(source.removeprefix("timm:"), DTYPES[dtype], revision)
+        if source.startswith("random:"):
+            torch.manual_seed(seed)
+            return _build(_config_file(source.removeprefix("random:")), DTYPES[dtype], options)
+        folder = Path(source)
+        if (folder / emulated.FILE).is_file():
+            return _load_emulated(folder, DTYPES[dtype], options)
+        if folder.is_dir() and "architecture" in _read_config(folder / "config.json"):
+            return _load_timm_folder(folder, DTYPES[dtype])
+        return _load_transformers(source, DTYPES[dtype], options)
     except (OSError, ValueError) as error:
         raise NotAModel(f"cannot load {source!r}: {_first_line(error)}") from error
 
 
 def save_model(foundation: Foundation, folder: Path) -> None:
     """Write `foundation` as a folder that `load_model` reads: config, safetensors, tokenizer."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
-    if foundation.timm_config is not None:
+    _save_description(foundation, folder)
+    if emulated.is_needed(foundation.model):
+        emulated.save(foundation.model, folder)
+    elif foundation.timm_config is None:
+        foundation.model.save_pretrained(folder)  # type: ignore[operator]
+    else:
+        _save_tensors(foundation.model, folder)
+
+
+def _save_description(foundation: Foundation, folder: Path) -> None:
+    """Everything of the model's folder but the weights."""
+    if foundation.timm_config is None:
+        foundation.model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+    else:
         model_args = dict(foundation.timm_config.get("model_args") or {})
         model_args["depth"] = len(get_blocks(foundation.model))
         config = {**foundation.timm_config, "model_args": model_args}
         (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
-        state = {k: v.detach().contiguous() for k, v in foundation.model.state_dict().items()}
-        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-        return
-    foundation.model.save_pretrained(folder)  # type: ignore[operator]
     if foundation.tokenizer is not None:
         foundation.tokenizer.save_pretrained(folder)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _save_tensors(model: nn.Module, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    state = {k: v.detach().contiguous() for k, v in model.state_dict().items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _config_file(name: str) -> Path:
+    """The configuration that a `random:` source names: a folder's, or a published one."""
+    path = Path(name)
+    if path.exists():
+        return path / "config.json" if path.is_dir() else path
+    known = published()
+    if name in known:
+        return known[name]
+    close = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise NotAModel(f"{name!r} is no folder and no configuration of offsite.published{hint}")
+
+
+def _read_config(file: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads(file.read_text())
     except FileNotFoundError:
-        raise NotAModel(f"{folder} is not a model folder: it has no config.json") from None
+        raise NotAModel(f"{file.parent} is not a model folder: it has no config.json") from None
     except ValueError as error:
-        raise NotAModel(f"{folder}/config.json is not JSON: {error}") from None
+        raise NotAModel(f"{file} is not JSON: {error}") from None
     if not isinstance(config, dict):
-        raise NotAModel(f"{folder}/config.json is not a JSON object")
+        raise NotAModel(f"{file} is not a JSON object")
     return config
 
 
-def _load_transformers(
-    where: str, *, is_random: bool, dtype: torch.dtype, options: dict[str, Any]
-) -> Foundation:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageClassification
+def _build(file: Path, dtype: torch.dtype, options: dict[str, Any]) -> Foundation:
+    """A model with random weights, as a configuration describes it."""
+    config = _read_config(file)
+    if "architecture" in config:
+        model = _build_timm(config)
+        return Foundation(model=model.to(dtype).eval(), kind="vision", timm_config=config)
+    from transformers import AutoConfig
+
+    # Code that comes with a model is found beside its config.json.
+    where = file.parent if file.name == "config.json" else file
+    described = AutoConfig.from_pretrained(where, **options)
+    factory, kind = _factory(described)
+    # float32 first: a generator draws other numbers for other types.
+    model = factory.from_config(
+        described, dtype=torch.float32, trust_remote_code=options["trust_remote_code"]
+    )
+    # Not `model.to`: what the library computes and does not save, such as rotary frequencies,
+    # it keeps in float32 when it loads a model, and a saved model must come back the same.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+    tokenizer = _tokenizer(str(file.parent), options) if kind == "language" else None
+    return Foundation(model=model.eval(), kind=kind, tokenizer=tokenizer)
+
+
+def _load_transformers(where: str, dtype: torch.dtype, options: dict[str, Any]) -> Foundation:
+    from transformers import AutoConfig
+
+    factory, kind = _factory(AutoConfig.from_pretrained(where, **options))
+    model = factory.from_pretrained(where, dtype=dtype, use_safetensors=True, **options)
+    tokenizer = _tokenizer(where, options) if kind == "language" else None
+    return Foundation(model=model.eval(), kind=kind, tokenizer=tokenizer)
+
+
+def _load_emulated(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> Foundation:
+    with emulated.without_initialisation():
+        skeleton = _build(folder / "config.json", dtype, options)
+    model = emulated.rebuild(skeleton.model, folder)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return replace(skeleton, model=model.eval())
+
+
+def _factory(config: Any) -> tuple[Any, Literal["language", "vision"]]:  # noqa: ANN401 - untyped
+    """The library's class that builds models of this configuration, and their kind."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageClassification
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    config = AutoConfig.from_pretrained(where, **options)
-    is_language = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    factory = AutoModelForCausalLM if is_language else AutoModelForImageClassification
-    if is_random:
-        trust = options["trust_remote_code"]
-        # float32 first: a generator draws other numbers for other types.
-        model = factory.from_config(config, trust_remote_code=trust).to(dtype)
-    else:
-        model = factory.from_pretrained(where, dtype=dtype, use_safetensors=True, **options)
-    tokenizer = _tokenizer(where, options) if is_language else None
-    kind: Literal["language", "vision"] = "language" if is_language else "vision"
-    return Foundation(model=model.eval(), kind=kind, tokenizer=tokenizer)
+    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return AutoModelForCausalLM, "language"
+    return AutoModelForImageClassification, "vision"
 
 
 def _tokenizer(where: str, options: dict[str, Any]) -> PreTrainedTokenizerBase | None:
@@ -171,41 +233,54 @@ def _tokenizer(where: str, options: dict[str, Any]) -> PreTrainedTokenizerBase |
     return tokenizer
 
 
-def _load_timm(name: str, dtype: torch.dtype) -> Foundation:
+def _load_timm(name: str, dtype: torch.dtype, revision: str | None) -> Foundation:
     import timm
+    from timm.models import load_model_config_from_hf
 
+    # timm's own table of names knows no commits; the hub's repositories are named alike.
+    repository = f"timm/{name}@{revision}"
+    arguments: dict[str, Any] = {}
     try:
-        model = timm.create_model(name, pretrained=True)
+        if revision is not None:
+            arguments = load_model_config_from_hf(repository)[2] or {}
+        model = timm.create_model(f"hf-hub:{repository}" if revision else name, pretrained=True)
     except RuntimeError as error:
         raise NotAModel(f"cannot load 'timm:{name}': {_first_line(error)}") from error
     config = {
         "architecture": name.split(".")[0],
         "num_classes": model.num_classes,
-        "model_args": {},
-        "pretrained_cfg": {k: v for k, v in model.pretrained_cfg.items() if k in ("mean", "std")},
+        "model_args": arguments,
+        "pretrained_cfg": {k: v for k, v in model.pretrained_cfg.items() if k in TIMM_SETTINGS},
     }
+    call_every_linear(model)
     return Foundation(model=model.to(dtype).eval(), kind="vision", timm_config=config)
 
 
-def _load_timm_folder(
-    folder: Path, config: dict[str, Any], dtype: torch.dtype, *, is_random: bool
-) -> Foundation:
-    import timm
+def _load_timm_folder(folder: Path, dtype: torch.dtype) -> Foundation:
     from safetensors.torch import load_file
 
-    model = timm.create_model(
+    config = _read_config(folder / "config.json")
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise NotAModel(f"{folder} has no model.safetensors")
+    model = _build_timm(config)
+    # Assigned, not copied: the drawn weights and those of the file are never there together.
+    model.load_state_dict(load_file(weights), assign=True)
+    return Foundation(model=model.to(dtype).eval(), kind="vision", timm_config=config)
+
+
+def _build_timm(config: dict[str, Any]) -> nn.Module:
+    import timm
+
+    model: nn.Module = timm.create_model(
         config["architecture"],
         pretrained=False,
         num_classes=config.get("num_classes", 1000),
         pretrained_cfg_overlay=config.get("pretrained_cfg"),
         **(config.get("model_args") or {}),
     )
-    if not is_random:
-        weights = folder / "model.safetensors"
-        if not weights.is_file():
-            raise NotAModel(f"{folder} has no model.safetensors")
-        model.load_state_dict(load_file(weights))
-    return Foundation(model=model.to(dtype).eval(), kind="vision", timm_config=config)
+    call_every_linear(model)
+    return model
 
 
 def _first_line(error: Exception) -> str:

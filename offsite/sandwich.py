@@ -1,4 +1,4 @@
-"""Cut a model into bottom adapter blocks, middle and top adapter blocks; put it together again.
+"""Cut a model into adapter blocks and the middle between them; put it together again.
 
 The model owner's model is never changed: what is trained is a copy, and both assembled
 models share the frozen rest (embeddings, final norm, head) with it.
@@ -14,19 +14,17 @@ from torch import Tensor, nn
 
 from offsite.blocks import get_blocks, with_blocks
 from offsite.compression.emulator import Emulator
-from offsite.errors import BadLayout
+from offsite.layout import AdapterBlocks
 from offsite.tuning import Tuning
 
 
 @dataclass(frozen=True, slots=True)
 class Sandwich:
-    """A model and the place of the two cuts."""
+    """A model and which of its blocks are the adapter blocks."""
 
     model: nn.Module
-    bottom: int
-    """How many adapter blocks at the input end."""
-    top: int
-    """How many at the output end."""
+    adapter: tuple[int, ...]
+    """Positions of the adapter blocks, in order."""
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -34,72 +32,103 @@ class Sandwich:
         return list(get_blocks(self.model))
 
     @property
+    def middle_positions(self) -> tuple[int, ...]:
+        """Positions of the blocks an emulator stands in for: all that are not adapter blocks."""
+        return tuple(i for i in range(len(self.blocks)) if i not in self.adapter)
+
+    @property
     def middle(self) -> list[nn.Module]:
-        """The blocks between the adapter blocks: what an emulator stands in for."""
-        return self.blocks[self.bottom : len(self.blocks) - self.top]
+        """The blocks an emulator stands in for."""
+        blocks = self.blocks
+        return [blocks[i] for i in self.middle_positions]
+
+    def order(self, layer_map: Sequence[int]) -> list[tuple[int, int | None]]:
+        """How adapter blocks and emulator blocks follow one another, from input to output.
+
+        Args:
+            layer_map: of the emulator: positions in the middle, in order.
+
+        Returns:
+            For each block its position in the foundation model, and its place in the emulator
+            (None for an adapter block).
+        """
+        middle = self.middle_positions
+        emulator = [(middle[m], place) for place, m in enumerate(layer_map)]
+        adapter = [(position, None) for position in self.adapter]
+        return sorted([*emulator, *adapter], key=lambda pair: (pair[0], pair[1] or 0))
+
+    def sent_positions(self, emulator: Emulator) -> tuple[int, ...]:
+        """Where the adapter blocks stand in the model that is sent: `with_emulator`'s."""
+        order = self.order(emulator.layer_map)
+        return tuple(i for i, (_, place) in enumerate(order) if place is None)
 
 
-def cut(model: nn.Module, *, bottom: int, top: int) -> Sandwich:
-    """Mark `bottom` and `top` blocks of `model` as its adapter blocks.
+def cut(
+    model: nn.Module, *, bottom: int = 0, top: int = 0, scattered: Sequence[int] = ()
+) -> Sandwich:
+    """Mark `bottom` and `top` blocks of `model`, or those at `scattered`, as its adapter blocks.
 
     Raises:
-        BadLayout: the cuts leave no middle.
+        BadLayout: the cuts leave no middle, or name a block the model does not have.
     """
-    depth = len(get_blocks(model))
-    check_layout(depth, bottom=bottom, top=top)
-    return Sandwich(model, bottom, top)
-
-
-def check_layout(depth: int, *, bottom: int, top: int) -> None:
-    """Raise `BadLayout` unless `bottom` and `top` leave a middle in a model of `depth` blocks."""
-    if bottom < 0 or top < 0 or bottom + top >= depth:
-        raise BadLayout(
-            f"adapter blocks {bottom}+{top} leave no middle in a model of {depth} blocks; "
-            f"bottom + top may be at most {depth - 1}"
-        )
+    wanted = AdapterBlocks(bottom, top, tuple(scattered))
+    return Sandwich(model, wanted.positions(len(get_blocks(model))))
 
 
 def with_emulator(sandwich: Sandwich, emulator: Emulator) -> nn.Module:
-    """What the data owner receives: adapter blocks around the emulator. Layout a-m-b."""
-    first = sandwich.bottom
-    last = len(sandwich.blocks) - sandwich.top
-    bottom = list(range(first))
-    top = list(range(last, len(sandwich.blocks)))
-    middle = [first + i for i in emulator.layer_map]
-    blocks: list[nn.Module] = [
-        *_copies(sandwich, bottom),
-        *copy.deepcopy(emulator.blocks),
-        *_copies(sandwich, top),
+    """What the data owner receives: adapter blocks around the emulator. Layout a-m-b.
+
+    Adapter blocks are copies, to be trained; the emulator's own blocks become part of the
+    model, frozen.
+    """
+    order = sandwich.order(emulator.layer_map)
+    originals = sandwich.blocks
+    blocks = [
+        copy.deepcopy(originals[position]) if place is None else emulator.blocks[place]
+        for position, place in order
     ]
-    return with_blocks(sandwich.model, blocks, origins=bottom + middle + top)
+    return with_blocks(sandwich.model, blocks, origins=[position for position, _ in order])
+
+
+def view(sandwich: Sandwich, emulator: Emulator) -> nn.Module:
+    """`with_emulator` without a copy: it shares the owner's adapter blocks too.
+
+    To save, or to run without a key-value cache (blocks keep their numbers); never to train.
+    """
+    order = sandwich.order(emulator.layer_map)
+    originals = sandwich.blocks
+    blocks = [
+        originals[position] if place is None else emulator.blocks[place]
+        for position, place in order
+    ]
+    origins = [position for position, _ in order]
+    return with_blocks(sandwich.model, blocks, origins=origins, renumber=False)
 
 
 def plug_in(sandwich: Sandwich, tuning: Tuning, state: Mapping[str, Tensor]) -> nn.Module:
     """What the model owner serves: the tuned adapter blocks around the original middle."""
-    depth = len(sandwich.blocks)
     blocks = [
-        *_copies(sandwich, range(sandwich.bottom)),
-        *sandwich.middle,
-        *_copies(sandwich, range(depth - sandwich.top, depth)),
+        copy.deepcopy(block) if position in sandwich.adapter else block
+        for position, block in enumerate(sandwich.blocks)
     ]
-    plugged = with_blocks(sandwich.model, blocks, origins=range(depth))
-    adapter = adapter_blocks(plugged, bottom=sandwich.bottom, top=sandwich.top)
-    tuning.attach(plugged, adapter)
-    tuning.load(adapter, state)
+    plugged = with_blocks(sandwich.model, blocks, origins=range(len(blocks)))
+    adapter = adapter_blocks(plugged, scattered=sandwich.adapter)
+    tuning.load(tuning.attach(plugged, adapter), state)
     return plugged.eval()
 
 
-def adapter_blocks(model: nn.Module, *, bottom: int, top: int) -> dict[str, nn.Module]:
-    """The adapter blocks by name, `bottom.0` ... `top.0` ...: the same names at any depth."""
-    blocks = list(get_blocks(model))
-    named = {f"bottom.{i}": block for i, block in enumerate(blocks[:bottom])}
-    return named | {f"top.{i}": block for i, block in enumerate(blocks[len(blocks) - top :])}
+def adapter_blocks(
+    model: nn.Module, *, bottom: int = 0, top: int = 0, scattered: Sequence[int] = ()
+) -> dict[str, nn.Module]:
+    """The adapter blocks of `model` by name, `adapter.0` first: the same names at any depth.
+
+    `scattered` are positions in this model: see `Sandwich.sent_positions`.
+    """
+    blocks = get_blocks(model)
+    positions = AdapterBlocks(bottom, top, tuple(scattered)).positions(len(blocks))
+    return {f"adapter.{i}": blocks[position] for i, position in enumerate(positions)}
 
 
 def all_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """Every block by name: what full fine-tuning trains."""
     return {f"block.{i}": block for i, block in enumerate(get_blocks(model))}
-
-
-def _copies(sandwich: Sandwich, positions: Sequence[int]) -> list[nn.Module]:
-    return [copy.deepcopy(sandwich.blocks[i]) for i in positions]

@@ -7,7 +7,7 @@ measures passes `on_step`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -59,6 +59,7 @@ def train(
     *,
     loss_of: Callable[[nn.Module, Batch], Tensor],
     on_step: Callable[[int, Batch], None] = lambda step, batch: None,
+    rates: Mapping[nn.Parameter, float] | None = None,
 ) -> list[float]:
     """Run `recipe.steps` optimizer steps in place; returns the loss of each.
 
@@ -68,13 +69,14 @@ def train(
         recipe: learning rate and the rest.
         loss_of: scalar loss of a batch.
         on_step: called after each step with its number (from 1) and its batch.
+        rates: learning rates of parameters that have one of their own, as a new head may.
 
     Raises:
         NonFiniteLoss: a loss, or a parameter after the last step, was NaN or infinite.
         ValueError: there are fewer batches than steps.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = _optimizer(parameters, recipe)
+    optimizer = _optimizer(parameters, recipe, rates or {})
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(step, recipe))
     device = parameters[0].device
     losses: list[Tensor] = []
@@ -109,14 +111,20 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return nullcontext()
 
 
-def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    # Norm weights and biases are not decayed: shrinking them changes the scale of a block.
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+def _optimizer(
+    parameters: list[nn.Parameter], recipe: Recipe, rates: Mapping[nn.Parameter, float]
+) -> torch.optim.Optimizer:
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        # Norm weights and biases are not decayed: shrinking them changes the scale of a block.
+        decay = recipe.weight_decay if parameter.dim() > 1 else 0.0
+        rate = rates.get(parameter, recipe.learning_rate)
+        groups.setdefault((rate, decay), []).append(parameter)
+    described = [
+        {"params": each, "lr": rate, "weight_decay": decay}
+        for (rate, decay), each in groups.items()
     ]
-    filled = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(filled, lr=recipe.learning_rate, fused=True)
+    return torch.optim.AdamW(described, lr=recipe.learning_rate, fused=True)
 
 
 def _factor(step: int, recipe: Recipe) -> float:

@@ -1,7 +1,7 @@
-"""What is trained: a tuning marks the parameters of blocks, and carries them elsewhere.
+"""What is trained: a tuning marks what trains in a model, and carries it elsewhere.
 
-A tuning works on named blocks and never looks past them, so the tensors it exports from a
-model with an emulator fit the same blocks of the original model.
+What it exports is named after trainable blocks and never after their place in the model, so
+the tensors of a model with an emulator fit the same blocks of the original model.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from offsite.errors import NothingToTrain
-from offsite.tuning_methods import METHODS, Full, Lora
+from offsite.heads import own_head
+from offsite.tuning_methods import METHODS, Bitfit, BitfitPaper, Full, Parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,32 +22,47 @@ class Tuning:
     """A method of `tuning_methods.METHODS` with its parameters."""
 
     method: str = "full"
-    parameters: Full | Lora = field(default_factory=Full)
+    parameters: Parameters = field(default_factory=Full)
+    head: bool = False
+    """Also train an image model's classifier; the model gets a copy of its own."""
 
-    def attach(self, model: nn.Module, blocks: Mapping[str, nn.Module]) -> None:
-        """Freeze `model` but for what this method trains in `blocks`, some of its blocks.
+    def attach(self, model: nn.Module, blocks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+        """Freeze `model` but for what this method trains.
+
+        Args:
+            model: changed in place; what a method adds is held in float32.
+            blocks: those of its blocks that may be trained, by name.
+
+        Returns:
+            The modules that hold what trains, by name: for most methods `blocks`.
 
         Raises:
-            NothingToTrain: no parameter is left to train.
+            NothingToTrain: the method finds nothing to train in this model, or in these blocks.
         """
         module, _, name = METHODS[self.method].function.partition(":")
         function = getattr(importlib.import_module(module), name)
         model.requires_grad_(False)
-        for block in blocks.values():
-            function(block, self.parameters)
-        if not trainable(blocks):
+        modules = dict(function(model, blocks, self.parameters))
+        if self.head:
+            modules["head"] = own_head(model).requires_grad_(True)
+        if not trainable(modules):
             raise NothingToTrain(f"tuning {self.method!r} finds nothing to train in these blocks")
+        return modules
 
-    def state(self, blocks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-        """Copies of the trained tensors, on the CPU, by names that hold at any depth."""
+    def state(self, modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """Copies of the trained tensors, on the CPU, by names that hold at any depth.
+
+        Args:
+            modules: what `attach` returned.
+        """
         return {
             name: parameter.detach().cpu().clone().contiguous()
-            for name, parameter in trainable(blocks).items()
+            for name, parameter in trainable(modules).items()
         }
 
-    def load(self, blocks: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> None:
-        """Put exported tensors into blocks this tuning is attached to, in their own dtype."""
-        parameters = trainable(blocks)
+    def load(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> None:
+        """Put exported tensors into the modules `attach` returned, in the tensors' own dtype."""
+        parameters = trainable(modules)
         if parameters.keys() != state.keys():
             missing = sorted(parameters.keys() - state.keys())
             unknown = sorted(state.keys() - parameters.keys())
@@ -65,45 +80,63 @@ def tuning_from(description: Mapping[str, object]) -> Tuning:
     return Tuning(method, METHODS[method].parameters(**fields))  # type: ignore[arg-type]
 
 
-def trainable(blocks: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
-    """The parameters that training may change, by block name and parameter name."""
+def trainable(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """The parameters that training may change, by module name and parameter name."""
     return {
         f"{label}.{name}": parameter
-        for label, block in blocks.items()
-        for name, parameter in block.named_parameters()
+        for label, module in modules.items()
+        for name, parameter in module.named_parameters()
         if parameter.requires_grad
     }
 
 
-def keep_masters(blocks: Mapping[str, nn.Module]) -> None:
+def keep_masters(modules: Mapping[str, nn.Module]) -> None:
     """Hold what trains in float32, whatever the frozen weights are stored in."""
-    for parameter in trainable(blocks).values():
+    for parameter in trainable(modules).values():
         parameter.data = parameter.data.float()
 
 
-def attach_full(block: nn.Module, parameters: Full) -> None:
-    """Train everything in the block."""
-    block.requires_grad_(True)
+def attach_full(
+    model: nn.Module, blocks: Mapping[str, nn.Module], parameters: Full
+) -> Mapping[str, nn.Module]:
+    """Train everything in the blocks."""
+    for block in blocks.values():
+        block.requires_grad_(True)
+    return blocks
 
 
-def attach_lora(block: nn.Module, parameters: Lora) -> None:
-    """Add low-rank updates (arXiv 2106.09685) to every linear layer; they start at zero."""
-    from offsite.models import ensure_torchvision
+def attach_bitfit(
+    model: nn.Module, blocks: Mapping[str, nn.Module], parameters: Bitfit
+) -> Mapping[str, nn.Module]:
+    """Train the biases of linears and norms (arXiv 2106.10199), which are known by their names."""
+    for block in blocks.values():
+        for name, parameter in block.named_parameters():
+            # timm's eva calls two of its biases q_bias and v_bias.
+            parameter.requires_grad_(name.endswith("bias"))
+        _hold_norms_in_float32(block)
+    if blocks and not trainable(blocks):
+        kind = type(next(iter(blocks.values()))).__name__
+        raise NothingToTrain(
+            f"tuning 'bitfit' trains biases, and these blocks ({kind}) have none; "
+            "bitfit-paper (norm weights), lora, dora, ia3, bottleneck or full would work"
+        )
+    return blocks
 
-    ensure_torchvision()
-    from peft import LoraConfig, inject_adapter_in_model
-    from transformers.pytorch_utils import Conv1D
 
-    linears = {n: m for n, m in block.named_modules() if isinstance(m, (nn.Linear, Conv1D))}
-    if not linears:
-        raise NothingToTrain("tuning 'lora' finds no linear layer in these blocks")
-    config = LoraConfig(
-        r=parameters.rank,
-        lora_alpha=parameters.alpha,
-        lora_dropout=parameters.dropout,
-        target_modules=list(linears),
-        # GPT-2 stores its weights transposed.
-        fan_in_fan_out=any(isinstance(m, Conv1D) for m in linears.values()),
-    )
-    with torch.no_grad():
-        inject_adapter_in_model(config, block)
+def _hold_norms_in_float32(block: nn.Module) -> None:
+    # A layer norm refuses a float32 bias beside a weight of another dtype. Nothing is rounded.
+    for module in block.modules():
+        own = list(module.parameters(recurse=False))
+        if any(p.requires_grad for p in own) and all(p.dim() == 1 for p in own):
+            for parameter in own:
+                parameter.data = parameter.data.float()
+
+
+def attach_bitfit_paper(
+    model: nn.Module, blocks: Mapping[str, nn.Module], parameters: BitfitPaper
+) -> Mapping[str, nn.Module]:
+    """Train what has one dimension, as the authors' code does: biases and norm weights."""
+    for block in blocks.values():
+        for parameter in block.parameters():
+            parameter.requires_grad_(parameter.dim() == 1)
+    return blocks

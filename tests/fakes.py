@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.measure.nvml import GpuInfo, NvmlUnavailable
+from offsite.blocks import call_every_linear
 from offsite.models import ensure_torchvision
 from offsite.training import Batch
 
@@ -30,7 +31,25 @@ _GROUPED = {
 _CONFIGS: dict[str, dict[str, Any]] = {
     "bloom": {**_TEXT, "n_layer": DEPTH, "hidden_size": 32, "n_head": 4, "initializer_range": 0.2},
     "gpt2": {**_TEXT, "n_layer": DEPTH, "n_embd": 32, "n_head": 4, "n_positions": 64},
+    # Two of three of gemma's blocks see a window shorter than the batch.
+    "gemma2": {**_GROUPED, "head_dim": 8, "sliding_window": 4},
+    "gemma3_text": {
+        **_GROUPED,
+        "head_dim": 8,
+        "sliding_window": 4,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+    },
+    "gpt_neox": {
+        **_TEXT,
+        "num_hidden_layers": DEPTH,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+    },
     "llama": _GROUPED,
+    "mistral": {**_GROUPED, "sliding_window": 4},
+    "olmo2": _GROUPED,
     "opt": {
         **_TEXT,
         "num_hidden_layers": DEPTH,
@@ -40,52 +59,71 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 64,
         "word_embed_proj_dim": 32,
     },
+    "phi3": _GROUPED,
     "qwen2": _GROUPED,
     "qwen3": {**_GROUPED, "head_dim": 8},
 }
 LANGUAGE = sorted(_CONFIGS)
-VISION = ["timm", "vit"]
+_IMAGES = {"img_size": 8, "patch_size": 4, "in_chans": 1}
+TIMM: dict[str, dict[str, Any]] = {
+    "timm": {
+        "architecture": "vit_tiny_patch16_224",
+        "model_args": {"embed_dim": 16, "depth": DEPTH, "num_heads": 2},
+    },
+    "timm_eva": {
+        "architecture": "eva_giant_patch14_224",
+        "model_args": {"embed_dim": 16, "depth": DEPTH, "num_heads": 2, "mlp_ratio": 2.0},
+    },
+}
+"""timm models as their config.json describes them."""
+for _config in TIMM.values():
+    _config["model_args"].update(_IMAGES)
+    _config["num_classes"] = CLASSES
+    _config["pretrained_cfg"] = {"mean": [0.5], "std": [0.25]}
+VISION = ["clip", *TIMM, "vit"]
 
 
 def tiny_model(architecture: str, seed: int = 0) -> nn.Module:
     """A random model of `DEPTH` blocks, in evaluation mode."""
     ensure_torchvision()
     torch.manual_seed(seed)
-    if architecture == "timm":
-        import timm
-
-        return timm.create_model(
-            "vit_tiny_patch16_224",
-            img_size=8,
-            patch_size=4,
-            in_chans=1,
-            embed_dim=16,
-            depth=DEPTH,
-            num_heads=2,
-            num_classes=CLASSES,
-        ).eval()
-    if architecture == "vit":
-        return _tiny_vit()
+    if architecture in TIMM:
+        return _tiny_timm(TIMM[architecture])
+    if architecture in VISION:
+        return _tiny_vision(architecture)
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(architecture, **_CONFIGS[architecture])
     return AutoModelForCausalLM.from_config(config).eval()
 
 
-def _tiny_vit() -> nn.Module:
-    from transformers import ViTConfig, ViTForImageClassification
+def _tiny_timm(config: dict[str, Any]) -> nn.Module:
+    import timm
 
-    config = ViTConfig(
-        num_hidden_layers=DEPTH,
-        hidden_size=16,
-        intermediate_size=32,
-        num_attention_heads=2,
-        image_size=8,
-        patch_size=4,
-        num_channels=1,
-        num_labels=CLASSES,
+    model = timm.create_model(
+        config["architecture"], num_classes=config["num_classes"], **config["model_args"]
     )
-    return ViTForImageClassification(config).eval()
+    call_every_linear(model)
+    return model.eval()
+
+
+def _tiny_vision(architecture: str) -> nn.Module:
+    from transformers import AutoModelForImageClassification, CLIPConfig, ViTConfig
+
+    images = {
+        "num_hidden_layers": DEPTH,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_attention_heads": 2,
+        "image_size": 8,
+        "patch_size": 4,
+        "num_channels": 1,
+    }
+    if architecture == "clip":
+        config = CLIPConfig(vision_config=images, num_labels=CLASSES)
+    else:
+        config = ViTConfig(**images, num_labels=CLASSES)
+    return AutoModelForImageClassification.from_config(config).eval()
 
 
 def tiny_batch(architecture: str) -> Batch:
@@ -101,7 +139,10 @@ def tiny_batch(architecture: str) -> Batch:
 def run_model(model: nn.Module, batch: Batch) -> Tensor:
     """Logits of the model for the batch."""
     inputs = batch.inputs
-    output = model(inputs["images"]) if "images" in inputs else model(inputs["ids"])
+    if "images" in inputs:
+        output = model(inputs["images"])
+    else:
+        output = model(inputs["ids"], use_cache=False)
     return output if isinstance(output, Tensor) else output.logits
 
 

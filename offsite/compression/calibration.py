@@ -1,0 +1,176 @@
+"""What the owner's model does with the owner's data: hidden states, losses and their inputs.
+
+Compressions that look at data get a `Calibration`. It runs the owner's model and never
+changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from offsite.blocks import get_blocks
+from offsite.training import Batch
+
+if TYPE_CHECKING:
+    from offsite.compression.emulator import Emulator
+    from offsite.sandwich import Sandwich
+
+BATCH_SIZE = 8
+"""Samples that a calibration runs at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Data of the model owner's: batches, and the model's loss on one."""
+
+    batches: Callable[[int, int], Iterator[Batch]]
+    """Called with a batch size and a seed of the order; endless."""
+    loss_of: Callable[[nn.Module, Batch], Tensor]
+    """Mean loss of a batch. It runs the model without a key-value cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One batch as it reaches the blocks from the first of the middle on."""
+
+    batch: Batch
+    hidden: Tensor
+    """Hidden states that enter the first middle block, (batch, positions, width)."""
+    arguments: Mapping[int, tuple[tuple[Any, ...], dict[str, Any]]]
+    """By position in the foundation model, what a block is called with beside hidden states."""
+
+    @property
+    def mask(self) -> Tensor:
+        """True where a position is real and not padding, (batch, positions)."""
+        given = self.batch.inputs.get("attention_mask")
+        if given is None:
+            return torch.ones(self.hidden.shape[:2], dtype=torch.bool, device=self.hidden.device)
+        return given.bool()
+
+    def through(self, position: int, block: nn.Module, hidden: Tensor) -> Tensor:
+        """What `block` makes of `hidden` in the place of the foundation's block `position`."""
+        rest, named = self.arguments[position]
+        return hidden_of(block(hidden, *rest, **named))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A cut model and the corpus to look at it with."""
+
+    sandwich: Sandwich
+    corpus: Corpus
+
+    def batches(self, samples: int, seed: int, *, batch_size: int = BATCH_SIZE) -> list[Batch]:
+        """`samples` samples of the corpus in the order of `seed`, on the model's device."""
+        device = next(self.sandwich.model.parameters()).device
+        count = -(-samples // batch_size)
+        return [b.to(device) for b in islice(self.corpus.batches(batch_size, seed), count)]
+
+    def calls(self, batches: list[Batch]) -> list[Call]:
+        """Each batch as it reaches the middle of the owner's model."""
+        return [self.call(batch) for batch in batches]
+
+    @torch.no_grad()
+    def call(self, batch: Batch) -> Call:
+        """One batch as it reaches the middle of the owner's model, which runs no further."""
+        blocks = get_blocks(self.sandwich.model)
+        middle = self.sandwich.middle_positions
+        seen: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        first: list[Tensor] = []
+
+        def note(position: int, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+            named = dict(named)
+            hidden, rest = (args[0], args[1:]) if args else (named.pop("hidden_states"), ())
+            if any(type(value).__name__.endswith("Cache") for value in (*rest, *named.values())):
+                # A block would add to it each time it runs.
+                raise ValueError("the corpus's loss must run the model with use_cache=False")
+            if position == middle[0]:
+                first.append(hidden)
+            seen[position] = rest, named
+            if position == middle[-1]:
+                raise _ReachedTheEnd
+
+        watched = range(middle[0], middle[-1] + 1)
+        handles = [
+            blocks[position].register_forward_pre_hook(
+                lambda _, args, named, position=position: note(position, args, named),
+                with_kwargs=True,
+            )
+            for position in watched
+        ]
+        try:
+            self.corpus.loss_of(self.sandwich.model, batch)
+        except _ReachedTheEnd:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        return Call(batch, first[0], seen)
+
+    def path(self, emulator: Emulator) -> list[tuple[int, nn.Module, int | None]]:
+        """The blocks a call runs through, from the first to the last of the emulator.
+
+        Returns:
+            For each its position in the foundation model, the block, and its place in the
+            emulator (None for an adapter block between scattered ones).
+        """
+        originals = get_blocks(self.sandwich.model)
+        steps = [
+            (position, originals[position] if place is None else emulator.blocks[place], place)
+            for position, place in self.sandwich.order(emulator.layer_map)
+        ]
+        middle = self.sandwich.middle_positions
+        return [step for step in steps if middle[0] <= step[0] <= middle[-1]]
+
+    def view(self, emulator: Emulator) -> nn.Module:
+        """The owner's model with `emulator` in the middle; shares everything, to run only."""
+        from offsite.sandwich import view
+
+        return view(self.sandwich, emulator)
+
+    def loss(self, emulator: Emulator, batch: Batch) -> Tensor:
+        """The model's mean loss on a batch with `emulator` in its middle."""
+        return self.corpus.loss_of(self.view(emulator), batch)
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Inside the block no parameter of `module` asks for a gradient."""
+    marked = [p for p in module.parameters() if p.requires_grad]
+    for parameter in marked:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in marked:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Inside the block no part of `modules` trains: dropout would make every look another one."""
+    training = [each for module in modules for each in module.modules() if each.training]
+    for each in training:
+        each.training = False
+    try:
+        yield
+    finally:
+        for each in training:
+            each.training = True
+
+
+def hidden_of(output: Any) -> Tensor:  # noqa: ANN401 - a block's output: a tensor or a tuple
+    """The hidden states of a block's output, which some libraries wrap in a tuple."""
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
+
+
+class _ReachedTheEnd(Exception):
+    """The last block of the middle is about to run: all is seen."""

@@ -1,0 +1,104 @@
+"""Model folders whose emulator has modules or sharing that the library's own classes lack.
+
+Beside config.json and the weights, such a folder has `emulator.json`: which modules stand in
+for the library's, and which tensors are one and the same. Every tensor is stored once.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from offsite.blocks import get_blocks, renumber_block
+from offsite.compression.layers import describe, empty
+from offsite.errors import NotAModel
+
+FILE = "emulator.json"
+SCHEMA = 1
+
+
+def is_needed(model: nn.Module) -> bool:
+    """Whether `model` has anything that an ordinary model folder cannot say."""
+    if describe(model):
+        return True
+    # Tied embeddings are the library's own business.
+    tied = set(getattr(model, "all_tied_weights_keys", None) or {})
+    return bool(_shared(model.state_dict()).keys() - tied)
+
+
+def save(model: nn.Module, folder: Path) -> None:
+    """Write weights and emulator.json; the configuration is the caller's to write."""
+    from safetensors.torch import save_file
+
+    state = model.state_dict()
+    shared = _shared(state)
+    described = {"schema": SCHEMA, "modules": describe(model), "shared": shared}
+    (folder / FILE).write_text(json.dumps(described, indent=1, sort_keys=True))
+    tensors = {name: t.contiguous() for name, t in state.items() if name not in shared}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def rebuild(skeleton: nn.Module, folder: Path) -> nn.Module:
+    """Turn a model of the folder's configuration into the one that was saved there.
+
+    Args:
+        skeleton: any weights; its tensors are replaced.
+        folder: what `save` wrote.
+
+    Raises:
+        NotAModel: emulator.json is of another version, or weights do not fit it.
+    """
+    from safetensors.torch import load_file
+
+    described = json.loads((folder / FILE).read_text())
+    if described.get("schema") != SCHEMA:
+        raise NotAModel(
+            f"{folder / FILE} is of version {described.get('schema')}; this one reads {SCHEMA}"
+        )
+    for path, description in described["modules"].items():
+        parent, _, name = path.rpartition(".")
+        setattr(skeleton.get_submodule(parent), name, empty(description))
+    state = load_file(folder / "model.safetensors")
+    state |= {name: state[original] for name, original in described["shared"].items()}
+    try:
+        skeleton.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise NotAModel(f"{folder}: {str(error).splitlines()[-1].strip()}") from None
+    for name, original in described["shared"].items():
+        _tie(skeleton, name, original)
+    # A module of ours may have been described before its block got its place.
+    for position, block in enumerate(get_blocks(skeleton)):
+        renumber_block(block, position)
+    return skeleton
+
+
+def without_initialisation() -> Any:  # noqa: ANN401 - a context manager of the library's
+    """Build modules without drawing weights that are overwritten anyway."""
+    from transformers.initialization import no_init_weights
+
+    return no_init_weights()
+
+
+def _shared(state: dict[str, Tensor]) -> dict[str, str]:
+    """Name of every tensor that is another one again, to the first name of it."""
+    first: dict[tuple[int, tuple[int, ...], torch.dtype], str] = {}
+    shared = {}
+    for name, tensor in state.items():
+        key = tensor.data_ptr(), tuple(tensor.shape), tensor.dtype
+        if tensor.numel() and key in first:
+            shared[name] = first[key]
+        else:
+            first[key] = name
+    return shared
+
+
+def _tie(model: nn.Module, name: str, original: str) -> None:
+    """Make the parameter `name` the parameter `original`."""
+    source, _, source_name = original.rpartition(".")
+    target, _, target_name = name.rpartition(".")
+    parameter = getattr(model.get_submodule(source), source_name)
+    setattr(model.get_submodule(target), target_name, parameter)
