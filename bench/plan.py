@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bench.errors import SuiteError
@@ -17,12 +17,15 @@ from bench.sources import PENDING, Source
 from bench.stages import KINDS
 from bench.suite import CasePoint, Evaluate, Step, Suite, Task, Train
 from bench.tasks import kinds as task_kinds
+from offsite.errors import BadLayout
 from reports.record import Setting, canonical
 
 if TYPE_CHECKING:
     from bench.world import World
 
 SCHEMA = 1
+EMULATED: tuple[Setting, ...] = ("emulator_zero_shot", "emulator_finetuned", "plug_in")
+"""Settings that an emulator has a part in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,8 @@ class Stage:
     params: dict[str, Any]
     """All that can change the result, but for what enters by `inputs`. In the digest."""
     inputs: dict[str, str]
-    """Role to digest: `model`, `data`, `emulator`, `tuned`. In the digest."""
+    """Role to digest: `model`, `data`, `emulator`, `tuned`, `corpus.I` of step I of a
+    compression. In the digest."""
     environment: dict[str, str]
     """Minor versions and device type. In the digest."""
     locations: dict[str, Any]
@@ -71,16 +75,25 @@ class Plan:
     cases: list[dict[str, Any]] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
-    """Models whose commit is only known to the hub; `run` asks for it first."""
+    """Models and tasks whose commit is only known to the hub; `run` asks for it first."""
+
+    def waiting(self) -> set[str]:
+        """Digests of the stages that rest on something pending: they will be others."""
+        found: set[str] = set()
+        for stage in self.stages:
+            if any(each.startswith(PENDING) for each in stage.inputs.values()):
+                found.add(stage.digest)
+            found |= {stage.digest} if found & set(stage.needs) else set()
+        return found
 
     def is_same_elsewhere(self, other: Plan) -> bool:
         """Whether two plans differ in nothing but versions and device, and what follows."""
         return self._without_environment() == other._without_environment()
 
     def _without_environment(self) -> list[tuple[Any, ...]]:
-        given = ("model", "data")
+        made = ("emulator", "tuned")
         return [
-            (s.kind, s.params, s.labels, {k: v for k, v in s.inputs.items() if k in given})
+            (s.kind, s.params, s.labels, {k: v for k, v in s.inputs.items() if k not in made})
             for s in self.stages
         ]
 
@@ -129,8 +142,8 @@ def case_name(point: CasePoint) -> str:
 
     Adapter blocks stand before the compression: `tiny-lm/2+2/layer_drop(keep=4)/full/text/s0`.
     """
-    bottom, top = point.adapter_blocks
-    parts = (point.model, f"{bottom}+{top}", compression_label(point), point.tuning.label)
+    blocks = str(point.adapter_blocks)
+    parts = (point.model, blocks, compression_label(point), point.tuning.label)
     return "/".join((*parts, point.task, f"s{point.seed}"))
 
 
@@ -163,7 +176,10 @@ class _Builder:
         }
         wanted = [setting for setting in lay_out if setting in self.suite.settings]
         settings = {setting: lay_out[setting](point, name) for setting in wanted}
-        self.cases.append({"name": name, **_axes(point), "settings": settings})
+        case = {"name": name, **_axes(point), "settings": settings}
+        if any(setting in EMULATED for setting in wanted):
+            case["disclosure"] = self._disclose(point, name)
+        self.cases.append(case)
 
     def finish(self) -> Plan:
         """The plan of all cases added."""
@@ -177,6 +193,9 @@ class _Builder:
                 stages.append(stage)
         used = {case["model"] for case in self.cases}
         pending = [m for m in sorted(used) if self.world.sources[m].digest.startswith(PENDING)]
+        inputs = {each for stage in stages for each in stage.inputs.values()}
+        known = {name: each for name, each in self.world.data.items() if each in inputs}
+        pending += [name for name in sorted(known) if known[name].startswith(PENDING)]
         return Plan(self.suite.name, self.suite.profile, self.cases, stages, pending)
 
     def _zero_shot(self, point: CasePoint, case: str) -> str:
@@ -207,14 +226,40 @@ class _Builder:
         return self._train(point, "emulator_finetuned", inputs, case)
 
     def _emulator(self, point: CasePoint, case: str) -> str:
+        steps = [_described(step) for step in point.compression]
+        inputs = {"model": self._source(point).digest}
+        locations = self._model_location(point)
+        for index, step in enumerate(point.compression):
+            if step.corpus is not None:
+                # Whatever a suite calls it: it is the content that counts.
+                task = self.suite.tasks[step.corpus]
+                steps[index]["corpus"] = _task(task)
+                inputs[f"corpus.{index}"] = self.world.data[step.corpus]
+                locations[f"corpus.{index}"] = self._data_location(task)
         return self._stage(
             "emulator",
             params={
-                "adapter_blocks": list(point.adapter_blocks),
-                "compression": [_described(step) for step in point.compression],
+                "adapter_blocks": str(point.adapter_blocks),
+                "compression": steps,
                 "dtype": self.suite.models[point.model].dtype,
             },
-            inputs={"model": self._source(point).digest},
+            inputs=inputs,
+            locations=locations,
+            labels=replace(Labels(), **_emulator_labels(point, self._layout(point))),
+            case=case,
+        )
+
+    def _disclose(self, point: CasePoint, case: str) -> str:
+        return self._stage(
+            "disclose",
+            params={
+                "adapter_blocks": str(point.adapter_blocks),
+                "dtype": self.suite.models[point.model].dtype,
+            },
+            inputs={
+                "emulator": self._emulator(point, case),
+                "model": self._source(point).digest,
+            },
             locations=self._model_location(point),
             labels=replace(Labels(), **_emulator_labels(point, self._layout(point))),
             case=case,
@@ -236,14 +281,14 @@ class _Builder:
             "task": point.task,
             "seed": point.seed,
         }
-        locations: dict[str, Any] = {"data": _files(task)}
+        locations: dict[str, Any] = {"data": self._data_location(task)}
         if setting == "full_finetuned":
             kind = "finetune"
             inputs["model"] = self._source(point).digest
             locations |= self._model_location(point)
         else:
             kind = "tune"
-            params["adapter_blocks"] = list(point.adapter_blocks)
+            params["adapter_blocks"] = str(point.adapter_blocks)
             labels |= _emulator_labels(point, self._layout(point))
         return self._stage(
             kind,
@@ -265,7 +310,7 @@ class _Builder:
             "task": _task(task),
         }
         labels: dict[str, Any] = {"model": point.model, "task": point.task, "setting": setting}
-        locations: dict[str, Any] = {"data": _files(task)}
+        locations: dict[str, Any] = {"data": self._data_location(task)}
         inputs = {**inputs, "data": self.world.data[point.task]}
         if "emulator" not in inputs:
             inputs["model"] = self._source(point).digest
@@ -276,7 +321,7 @@ class _Builder:
             labels |= {"seed": point.seed, "tuning": point.tuning.label}
             params["tuning"] = _described(point.tuning)
             if setting != "full_finetuned":
-                params["adapter_blocks"] = list(point.adapter_blocks)
+                params["adapter_blocks"] = str(point.adapter_blocks)
         return self._stage(
             "evaluate",
             params=params,
@@ -319,61 +364,76 @@ class _Builder:
         source = self._source(point)
         return {"model": source.location, "revision": source.revision}
 
+    def _data_location(self, task: Task) -> dict[str, str]:
+        if task.builtin:
+            return {"builtin": task.builtin}
+        if task.hub:
+            return task.hub.location(self.world.data[task.name])
+        return {split: str(path) for split, path in sorted(task.files.items())}
+
     def _layout(self, point: CasePoint) -> str:
         """`a-m-b`, where m is the number of blocks the emulator has."""
-        bottom, top = point.adapter_blocks
-        return f"{bottom}-{self._emulator_depth(point) or '?'}-{top}"
-
-    def _emulator_depth(self, point: CasePoint) -> int | None:
         depth = self._source(point).depth
-        middle = None if depth is None else depth - sum(point.adapter_blocks)
+        emulator = "?" if depth is None else self._emulator_depth(point, depth)
+        return point.adapter_blocks.layout(emulator)
+
+    def _emulator_depth(self, point: CasePoint, depth: int) -> int:
+        blocks = depth - len(point.adapter_blocks)
         for step in point.compression:
-            middle = getattr(step.parameters, "keep", middle)
-        return middle
+            try:
+                blocks = step.parameters.depth(blocks)
+            except BadLayout as error:
+                sentence = f"{step.label} on {point.model!r}: {error}"
+                self._refuse(point.path("compression"), sentence)
+        return blocks
 
     def _check(self, point: CasePoint) -> None:
         """Refuse what cannot work before anything loads."""
-        source = self._source(point)
-        task = self.suite.tasks[point.task]
-        wanted = task_kinds.KINDS[task.kind].model
-        if source.kind and source.kind != wanted:
-            self._refuse(
-                point.path("task"),
-                f"task {point.task!r} ({task.kind}) needs a {wanted} model; {point.model!r} is a "
-                f"{source.kind} model",
-            )
-        if source.depth is not None:
-            self._check_layout(point, source.depth)
-        self._check_training(point)
-
-    def _check_layout(self, point: CasePoint, depth: int) -> None:
-        bottom, top = point.adapter_blocks
-        middle = depth - bottom - top
-        if middle < 1:
-            self._refuse(
-                point.path("adapter_blocks"),
-                f"adapter_blocks {bottom}+{top} leave no middle in {point.model!r}, which has "
-                f"{depth} blocks; bottom + top may be at most {depth - 1}",
-            )
+        self._check_task(point, point.task, "task")
         for step in point.compression:
-            keep = getattr(step.parameters, "keep", middle)
-            if keep > middle:
-                self._refuse(
-                    point.path("compression"),
-                    f"{step.label} cannot keep {keep} of the {middle} middle blocks of "
-                    f"{point.model!r}; 2 to {middle} would work",
-                )
-            middle = keep
+            if step.corpus is not None:
+                self._check_task(point, step.corpus, "compression")
+        depth = self._source(point).depth
+        if depth is not None:
+            try:
+                point.adapter_blocks.positions(depth)
+            except BadLayout as error:
+                self._refuse(point.path("adapter_blocks"), f"{point.model!r}: {error}")
+            self._emulator_depth(point, depth)
+        self._check_training(point)
+        self._check_head(point)
+
+    def _check_task(self, point: CasePoint, name: str, axis: str) -> None:
+        """Refuse a task, or a corpus, that the model cannot read."""
+        kind, task = self._source(point).kind, self.suite.tasks[name]
+        wanted = task_kinds.KINDS[task.kind].model
+        if kind and kind != wanted:
+            self._refuse(
+                point.path(axis),
+                f"task {name!r} ({task.kind}) needs a {wanted} model; {point.model!r} is a "
+                f"{kind} model",
+            )
+        if axis == "compression" and "train" not in task.splits:
+            self._refuse(point.path(axis), f"corpus {name!r} has no train split to look at")
 
     def _check_training(self, point: CasePoint) -> None:
         dtype = self.suite.models[point.model].dtype
-        trained = [s for s in self.suite.settings if s in ("full_finetuned", "emulator_finetuned")]
-        settings = [self.suite.train_for(point, setting) for setting in trained]
+        needs: dict[Setting, Setting] = {
+            "full_finetuned": "full_finetuned",
+            "emulator_finetuned": "emulator_finetuned",
+            "plug_in": "emulator_finetuned",
+        }
+        trained = {needs[setting] for setting in self.suite.settings if setting in needs}
+        settings = [self.suite.train_for(point, setting) for setting in sorted(trained)]
         precisions = {train.precision for train in settings}
         task = self.suite.tasks[point.task]
-        if any(t.checkpoints > 1 for t in settings) and not (
-            task.builtin or "validation" in task.files
-        ):
+        if trained and "train" not in task.splits:
+            self._refuse(
+                ("tasks", point.task),
+                f"{point.task!r} has no train split to tune on; give data: {{train: ...}}, or only "
+                "zero-shot settings",
+            )
+        if any(t.checkpoints > 1 for t in settings) and not task.can_select:
             self._refuse(
                 ("tasks", point.task),
                 f"train.checkpoints above 1 needs a validation split to choose on; {point.task!r} "
@@ -384,6 +444,16 @@ class _Builder:
                 ("models", point.model, "dtype"),
                 f"{point.model!r} is held in {dtype}, which train.precision fp32 cannot compute "
                 "with; use precision: bf16, or dtype: float32",
+            )
+
+    def _check_head(self, point: CasePoint) -> None:
+        classes = getattr(self.suite.tasks[point.task].parameters, "classes", None)
+        untuned = [setting for setting in self.suite.settings if setting.endswith("zero_shot")]
+        if classes is not None and untuned:
+            self._refuse(
+                ("settings",),
+                f"task {point.task!r} gives the model a new classifier (classes: {classes}), which "
+                f"knows nothing before tuning; leave out {' and '.join(untuned)}",
             )
 
     def _refuse(self, path: tuple[str | int, ...], sentence: str) -> NoReturn:
@@ -427,26 +497,23 @@ def _names(settings: Train | Evaluate) -> list[str]:
 
 def _described(step: Step) -> dict[str, Any]:
     """A method with its parameters that are not default."""
-    described: dict[str, Any] = {"method": step.method}
-    default = {f.name: f.default for f in fields(step.parameters)}
-    for name, value in sorted(asdict(step.parameters).items()):
-        if value != default[name]:
-            described[name] = value
-    return described
+    return {"method": step.method, **_chosen(step.parameters)}
+
+
+def _chosen(parameters: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass of one of the tables
+    """The parameters that are not default: a new one then changes no digest."""
+    default = {
+        field.name: field.default if field.default_factory is MISSING else field.default_factory()
+        for field in fields(parameters)
+    }
+    given = sorted(asdict(parameters).items())
+    return {name: value for name, value in given if value != default[name]}
 
 
 def _task(task: Task) -> dict[str, Any]:
     """A task without the places of its files: their content enters by its hash."""
-    fields_ = {k: v for k, v in asdict(task.parameters).items() if k != "data"}
-    default = asdict(type(task.parameters)())
-    described = {k: v for k, v in sorted(fields_.items()) if v != default[k]}
-    return {"kind": task.kind, **described}
-
-
-def _files(task: Task) -> dict[str, str]:
-    if task.builtin:
-        return {"builtin": task.builtin}
-    return {split: str(path) for split, path in sorted(task.files.items())}
+    chosen = {name: value for name, value in _chosen(task.parameters).items() if name != "data"}
+    return {"kind": task.kind, **chosen}
 
 
 def _emulator_labels(point: CasePoint, layout: str) -> dict[str, Any]:
@@ -455,10 +522,9 @@ def _emulator_labels(point: CasePoint, layout: str) -> dict[str, Any]:
 
 def _axes(point: CasePoint) -> dict[str, Any]:
     """The axes of a case, as overrides match them and plans write them."""
-    bottom, top = point.adapter_blocks
     return {
         "model": point.model,
-        "adapter_blocks": f"{bottom}+{top}",
+        "adapter_blocks": str(point.adapter_blocks),
         "compression": [_described(step) for step in point.compression],
         "tuning": _described(point.tuning),
         "task": point.task,

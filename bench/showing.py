@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from bench.environment import this_machine
@@ -19,14 +21,15 @@ def plan_lines(plan: Plan, done: set[str]) -> Iterator[str]:
     for case in plan.cases:
         yield f"  {case['name']}"
     yield f"{len(plan.stages)} stages (* has a record already)"
+    waiting = plan.waiting()
     for stage in plan.stages:
-        digest = "pending" if stage.labels.model in plan.pending else stage.digest[:12]
+        digest = "pending" if stage.digest in waiting else stage.digest[:12]
         yield f"{'*' if stage.digest in done else ' '} {digest:12}  {title(stage)}"
     kinds = Counter(s.kind for s in plan.stages if s.digest not in done)
     to_do = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "nothing"
     yield f"to do: {to_do}; reused: {len(done)}"
-    for model in plan.pending:
-        yield f"pending: the hub is asked for the commit of {model!r} when the run starts"
+    for name in plan.pending:
+        yield f"pending: the hub is asked for the commit of {name!r} when the run starts"
 
 
 def status_rows(store: Store, plan: Plan) -> list[dict[str, Any]]:
@@ -80,14 +83,26 @@ def listed(what: str) -> list[tuple[str, str]]:
 
 
 def _models() -> list[tuple[str, str]]:
-    """The shipped models, and the architectures any other model may have."""
-    from offsite.architectures import BLOCK_PATHS
+    """The shipped models, what can be drawn, and the architectures any other model may have."""
+    from bench.sources import model_type
+    from offsite.architectures import ARCHITECTURES
+    from offsite.published import published
 
-    folder = resources.files("suites") / "models"
-    shipped = [(str(p), "shipped: a source as it stands") for p in folder.iterdir() if p.is_dir()]
+    models = Path(str(resources.files("suites") / "models"))
+    shipped = []
+    for folder in sorted(path.parent for path in models.rglob("config.json")):
+        if any(folder.glob("*.safetensors")):
+            shipped.append((str(folder), "shipped: a source as it stands"))
+        else:
+            shipped.append((f"random:{folder}", "shipped: tiny shapes, random weights"))
+    drawn = []
+    for name, path in sorted(published().items()):
+        row = ARCHITECTURES[model_type(json.loads(path.read_text()))]
+        drawn.append((f"random:{name}", f"published shapes, random weights; {row.name}"))
     return [
-        *sorted(shipped),
-        *((name, f"architecture; blocks at {path}") for name, path in BLOCK_PATHS.items()),
+        *shipped,
+        *drawn,
+        *((name, f"architecture: {row.name}; {row.kind}") for name, row in ARCHITECTURES.items()),
     ]
 
 

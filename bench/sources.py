@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from bench.errors import SuiteError
 from bench.names import unknown
-from offsite.architectures import BLOCK_PATHS
+from offsite.architectures import ARCHITECTURES
+from offsite.published import published
 from reports.record import canonical
 
 DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "depth")
@@ -47,7 +48,8 @@ def resolve(source: str, folder: Path, *, revision: str | None, online: bool) ->
     """Find out about `source`; relative folders are relative to `folder`.
 
     Args:
-        source: as a suite gives it: hub id, folder, `timm:NAME`, `random:FOLDER`.
+        source: as a suite gives it: hub id, folder, `timm:NAME`, `random:FOLDER`,
+            `random:NAME` of a published configuration.
         folder: where the suite file is.
         revision: commit, branch or tag of a hub model.
         online: ask the hub for what the local cache does not tell.
@@ -58,10 +60,9 @@ def resolve(source: str, folder: Path, *, revision: str | None, online: bool) ->
     prefix, path = ("random:", source[7:]) if source.startswith("random:") else ("", source)
     local = (folder / Path(path).expanduser()).resolve()
     if not source.startswith("timm:") and local.exists():
-        model_folder = local.parent if local.name == "config.json" else local
-        return _local(prefix, model_folder)
+        return _local(prefix, local.parent if local.name == "config.json" else local)
     if prefix:
-        raise SuiteError(f"{source!r}: no folder {local} with a config.json")
+        return _published(path, local)
     return _hub(source, revision, online=online)
 
 
@@ -71,10 +72,26 @@ def _local(prefix: str, folder: Path) -> Source:
     if not prefix and not weights:
         raise SuiteError(f"{folder} is not a model folder: it has no *.safetensors")
     read = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in READ_SUFFIXES)
-    parts = {p.name: _sha256(p) for p in read if not (prefix and p.suffix == ".safetensors")}
+    parts = {p.name: p for p in read if not (prefix and p.suffix == ".safetensors")}
+    return _of_files(f"{prefix}{folder}", prefix, parts, config)
+
+
+def _published(name: str, local: Path) -> Source:
+    """A configuration that ships with us: what a folder with that config.json would be."""
+    known = published()
+    if name not in known:
+        sentence = unknown("configuration", name, known)
+        raise SuiteError(f"'random:{name}': no folder {local} with a config.json; {sentence}")
+    file = known[name]
+    # The path, and not the name, which could be a folder's where the stage runs.
+    return _of_files(f"random:{file}", "random:", {"config.json": file}, _config(file))
+
+
+def _of_files(location: str, prefix: str, parts: dict[str, Path], config: dict[str, Any]) -> Source:
+    hashes = {name: _sha256(path) for name, path in parts.items()}
     return Source(
-        location=f"{prefix}{folder}",
-        digest="sha256:" + hashlib.sha256(canonical([prefix, parts])).hexdigest(),
+        location=location,
+        digest="sha256:" + hashlib.sha256(canonical([prefix, hashes])).hexdigest(),
         revision=None,
         depth=_depth(config),
         kind=_kind(config),
@@ -88,13 +105,16 @@ def _hub(source: str, revision: str | None, *, online: bool) -> Source:
     config_file = _cached_config(repository, commit) if commit else None
     if online and config_file is None:
         commit, config_file = _ask_hub(repository, revision)
-    config = _config(config_file) if config_file else None
+    # What the hub says of a timm model leaves its depth to timm; before it is asked, a model
+    # that everybody knows has the shape that everybody knows.
+    shape = published().get(repository.split(".")[0] if source.startswith("timm:") else repository)
+    configs = [_config(file) for file in (config_file, shape) if file is not None]
     return Source(
         location=source,
         digest=f"commit:{repository}@{commit}" if commit else f"{PENDING}{source}",
         revision=commit,
-        depth=_depth(config) if config else None,
-        kind=_kind(config) if config else None,
+        depth=next((depth for depth in map(_depth, configs) if depth is not None), None),
+        kind=_kind(configs[0]) if configs else None,
     )
 
 
@@ -118,18 +138,18 @@ def _cached_config(repository: str, commit: str) -> Path | None:
 
 
 def _ask_hub(repository: str, revision: str | None) -> tuple[str, Path]:
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
     try:
-        commit = HfApi().model_info(repository, revision=revision).sha
-        path = hf_hub_download(repository, "config.json", revision=commit)
+        # By name, not by commit: this is what writes the name's commit into the cache.
+        path = hf_hub_download(repository, "config.json", revision=revision or "main")
     except Exception as error:  # the hub client raises its own, requests' and the OS's errors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SuiteError(
             f"model {repository!r} is no local folder, and the hub does not give it: {reason}"
         ) from error
-    assert commit is not None
-    return commit, Path(path)
+    # snapshots/COMMIT/config.json
+    return Path(path).parent.name, Path(path)
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -146,8 +166,9 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _depth(config: dict[str, Any]) -> int | None:
     """Number of blocks; None for a timm name whose depth only timm knows."""
-    arguments = config.get("model_args")
-    fields = {**config, **(arguments if isinstance(arguments, dict) else {})}
+    architecture = ARCHITECTURES.get(model_type(config))
+    part = config.get((architecture and architecture.part) or "model_args")
+    fields = {**config, **(part if isinstance(part, dict) else {})}
     depth = next((fields[key] for key in DEPTH_KEYS if key in fields), None)
     if depth is not None and not isinstance(depth, int):
         raise SuiteError(f"config.json gives {depth!r} for the number of blocks")
@@ -155,11 +176,15 @@ def _depth(config: dict[str, Any]) -> int | None:
 
 
 def _kind(config: dict[str, Any]) -> Literal["language", "vision"]:
-    model_type = "timm" if "architecture" in config else config.get("model_type")
-    if model_type not in BLOCK_PATHS:
-        raise SuiteError(unknown("architecture", str(model_type), BLOCK_PATHS))
-    is_vision = model_type in ("timm", "vit")
-    return "vision" if is_vision else "language"
+    name = model_type(config)
+    if name not in ARCHITECTURES:
+        raise SuiteError(unknown("architecture", name, ARCHITECTURES))
+    return ARCHITECTURES[name].kind
+
+
+def model_type(config: dict[str, Any]) -> str:
+    """The name in `ARCHITECTURES` of what a config.json describes, if it is there."""
+    return "timm" if "architecture" in config else str(config.get("model_type"))
 
 
 def _sha256(path: Path) -> str:

@@ -15,24 +15,57 @@ _SHARED = (
     "bench/worker.py",
     "offsite/architectures.py",
     "offsite/blocks.py",
+    "offsite/compression/layers.py",
+    "offsite/emulated.py",
+    "offsite/layout.py",
     "offsite/models.py",
-)
-_TRAINING = (
-    *_SHARED,
-    "offsite/training.py",
     "offsite/sandwich.py",
-    "offsite/tuning.py",
-    "offsite/tuning_methods.py",
-    "bench/stages/training.py",
-    "bench/suite/suite_file.py",
+)
+_TASKS = (
     "bench/tasks/data.py",
     "bench/tasks/builtin.py",
     "bench/tasks/kinds.py",
     "bench/tasks/language.py",
     "bench/tasks/perplexity.py",
+    "bench/tasks/registered.py",
+    "bench/tasks/rows.py",
     "bench/tasks/sequences.py",
     "bench/tasks/task.py",
     "bench/tasks/vision.py",
+)
+_LAYERS = (
+    "offsite/compression/channels.py",
+    "offsite/compression/low_rank.py",
+    "offsite/compression/quantization.py",
+    "offsite/compression/scale_ot.py",
+)
+"""Compressions whose modules run in what they make."""
+_COMPRESSION = (
+    *_SHARED,
+    *_LAYERS,
+    "offsite/compression/calibration.py",
+    "offsite/compression/crash.py",
+    "offsite/compression/data_aware_choice.py",
+    "offsite/compression/emulator.py",
+    "offsite/compression/grad_ot.py",
+    "offsite/compression/layer_choice.py",
+    "offsite/compression/methods.py",
+    "offsite/compression/pruning.py",
+    "bench/stages/emulator.py",
+)
+_TRAINING = (
+    *_SHARED,
+    *_LAYERS,
+    *_TASKS,
+    "offsite/bottleneck.py",
+    "offsite/heads.py",
+    "offsite/peft_tunings.py",
+    "offsite/soft_prompt.py",
+    "offsite/training.py",
+    "offsite/tuning.py",
+    "offsite/tuning_methods.py",
+    "bench/stages/training.py",
+    "bench/suite/suite_file.py",
 )
 
 
@@ -50,32 +83,36 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "emulator": Kind(
-        1,
+        2,
         "bench.stages.emulator:run",
         "compress the middle into an emulator",
+        (*_COMPRESSION, *_TASKS, "offsite/distillation.py", "offsite/training.py"),
+    ),
+    "disclose": Kind(
+        1,
+        "bench.stages.disclose:run",
+        "measure what the emulator gives away",
         (
-            *_SHARED,
-            "offsite/sandwich.py",
-            "offsite/compression/emulator.py",
-            "offsite/compression/layer_choice.py",
-            "offsite/compression/methods.py",
-            "bench/stages/emulator.py",
+            *_COMPRESSION,
+            "offsite/compression/effective_bytes.py",
+            "offsite/disclosure.py",
+            "bench/stages/disclose.py",
         ),
     ),
     "finetune": Kind(
-        1,
+        2,
         "bench.stages.training:finetune",
         "fine-tune the full model",
         _TRAINING,
     ),
     "tune": Kind(
-        1,
+        2,
         "bench.stages.training:tune",
         "tune the adapter blocks with the emulator",
         _TRAINING,
     ),
     "evaluate": Kind(
-        1,
+        2,
         "bench.stages.evaluate:run",
         "score a model on a task",
         (*_TRAINING, "bench/stages/evaluate.py"),

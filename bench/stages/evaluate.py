@@ -5,15 +5,20 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from bench.stages.loading import load_emulated, load_foundation, load_tuned
-from bench.stages.training import finetuned_blocks
+from bench.stages.loading import (
+    cut_as_planned,
+    load_emulated,
+    load_foundation,
+    load_tuned,
+    sent_adapter,
+)
+from bench.stages.training import finetuned_blocks, tuning_of
 from bench.stages.work import StageResult, Work, write_rows
 from bench.suite import Evaluate
 from bench.tasks.task import prepare
 from offsite.models import Foundation
-from offsite.sandwich import adapter_blocks, cut, plug_in
+from offsite.sandwich import plug_in
 from offsite.training import autocast
-from offsite.tuning import tuning_from
 
 
 def run(work: Work) -> StageResult:
@@ -33,6 +38,7 @@ def run(work: Work) -> StageResult:
     return StageResult(
         metrics=scored.metrics,
         files={"items.jsonl": write_rows(work.scratch / "items.jsonl", scored.items)},
+        facts=scored.facts,
     )
 
 
@@ -41,16 +47,13 @@ def _with_tuned(work: Work, foundation: Foundation) -> nn.Module:
     params, model = work.stage.params, foundation.model
     if "tuned" not in work.stage.inputs:
         return model
-    tuning, state = tuning_from(params["tuning"]), load_tuned(work)
+    tuning, state = tuning_of(params, model), load_tuned(work)
     if params["setting"] == "plug_in":
-        bottom, top = params["adapter_blocks"]
-        return plug_in(cut(model, bottom=bottom, top=top), tuning, state)
+        return plug_in(cut_as_planned(work, model), tuning, state)
     if params["setting"] == "full_finetuned":
         trained_with = work.input_record("tuned").params
         blocks = finetuned_blocks(model, trained_with)
     else:
-        bottom, top = params["adapter_blocks"]
-        blocks = adapter_blocks(model, bottom=bottom, top=top)
-    tuning.attach(model, blocks)
-    tuning.load(blocks, state)
+        blocks = sent_adapter(work, model)
+    tuning.load(tuning.attach(model, blocks), state)
     return model

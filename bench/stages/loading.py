@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.stages.work import Work
+from offsite import layout
+from offsite.blocks import get_blocks
 from offsite.models import Foundation, load_model
+from offsite.sandwich import Sandwich, adapter_blocks
 
 
 def load_foundation(work: Work) -> Foundation:
@@ -31,6 +34,17 @@ def load_emulated(work: Work) -> Foundation:
     folder.mkdir()
     work.store.materialise(work.input_record("emulator").blobs, "model", folder)
     return _on_device(work, load_model(folder, dtype=work.stage.params["dtype"]))
+
+
+def cut_as_planned(work: Work, model: nn.Module) -> Sandwich:
+    """The owner's model with the stage's adapter blocks marked."""
+    adapter_blocks = layout.read(work.stage.params["adapter_blocks"])
+    return Sandwich(model, adapter_blocks.positions(len(get_blocks(model))))
+
+
+def sent_adapter(work: Work, model: nn.Module) -> dict[str, nn.Module]:
+    """The adapter blocks of the model that `load_emulated` loaded."""
+    return adapter_blocks(model, scattered=work.input_record("emulator").facts["adapter_positions"])
 
 
 def load_tuned(work: Work) -> Mapping[str, Tensor]:

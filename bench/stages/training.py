@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from bench.errors import SuiteError
 from bench.measure.throughput import Stopwatch
-from bench.stages.loading import load_emulated, load_foundation, save_tuned
+from bench.stages.loading import load_emulated, load_foundation, save_tuned, sent_adapter
 from bench.stages.work import StageResult, Work, write_rows
 from bench.suite import Train
 from bench.tasks.task import Task, batches, prepare, steps_for
+from offsite.heads import renew_head
 from offsite.models import Foundation
-from offsite.sandwich import adapter_blocks, all_blocks
+from offsite.sandwich import all_blocks
 from offsite.training import Batch, NonFiniteLoss, Recipe, autocast, train
-from offsite.tuning import keep_masters, trainable, tuning_from
+from offsite.tuning import Tuning, keep_masters, trainable, tuning_from
 from reports.record import Metric
 
 
@@ -27,8 +28,7 @@ def tune(work: Work) -> StageResult:
     """The data owner's step: tune the adapter blocks. The original middle is not at hand."""
     with work.memory.phase("load"):
         emulated = load_emulated(work)
-    bottom, top = work.stage.params["adapter_blocks"]
-    return _train(work, emulated, adapter_blocks(emulated.model, bottom=bottom, top=top))
+    return _train(work, emulated, sent_adapter(work, emulated.model))
 
 
 def finetune(work: Work) -> StageResult:
@@ -43,6 +43,21 @@ def finetuned_blocks(model: nn.Module, params: Mapping[str, Any]) -> Mapping[str
     return {"model": model} if settings_of(params).train_all else all_blocks(model)
 
 
+def tuning_of(params: Mapping[str, Any], model: nn.Module) -> Tuning:
+    """The tuning of a stage; a task with classes of its own gives `model` a new classifier."""
+    classes = params["task"].get("classes")
+    if classes is not None:
+        renew_head(model, classes)
+    return replace(tuning_from(params["tuning"]), head=classes is not None)
+
+
+def _rates(settings: Train, trained: Mapping[str, nn.Module]) -> dict[nn.Parameter, float]:
+    """The learning rate of a new classifier, if it has one of its own."""
+    if settings.head_learning_rate is None or "head" not in trained:
+        return {}
+    return dict.fromkeys(trained["head"].parameters(), settings.head_learning_rate)
+
+
 def settings_of(params: Mapping[str, Any]) -> Train:
     """The training settings of a stage, defaults filled in."""
     return Train(**params.get("train", {}))
@@ -52,11 +67,11 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
     params = work.stage.params
     settings = settings_of(params)
     task = prepare(params["task"], work.stage.locations["data"], foundation)
-    tuning = tuning_from(params["tuning"])
+    tuning = tuning_of(params, foundation.model)
     # Modules a tuning adds are drawn from the seed, as dropout is.
     torch.manual_seed(params["seed"])
-    tuning.attach(foundation.model, blocks)
-    keep_masters(blocks)
+    trained = tuning.attach(foundation.model, blocks)
+    keep_masters(trained)
     examples = task.training_examples()
     if not examples:
         raise SuiteError("the train split holds no example to tune on (too short for one block?)")
@@ -65,7 +80,7 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
     run = _Run(
         watch=Stopwatch(recipe.steps, synchronize),
         score=lambda: _selection_loss(task, foundation.model, settings.precision),
-        state=lambda: tuning.state(blocks),
+        state=lambda: tuning.state(trained),
         checkpoints=checkpoint_steps(recipe.steps, settings.checkpoints),
     )
     with work.memory.phase("train"):
@@ -76,8 +91,9 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
             recipe,
             loss_of=task.loss,
             on_step=run.on_step,
+            rates=_rates(settings, trained),
         )
-    count = sum(parameter.numel() for parameter in trainable(blocks).values())
+    count = sum(parameter.numel() for parameter in trainable(trained).values())
     rows = ({"step": step, "loss": loss} for step, loss in enumerate(losses, start=1))
     return StageResult(
         metrics=[
@@ -92,6 +108,7 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
             "examples": len(examples),
             "steps": recipe.steps,
             "chosen_step": run.best_step,
+            "dropped": task.dropped,
             "selection_loss": run.scores,
             "timing": run.watch.facts(),
         },

@@ -11,6 +11,7 @@ from typing import Any
 from bench.suite.checking import Keys
 from bench.suite.steps import Step
 from bench.suite.suite_file import AXES, Include, Matrix
+from offsite.layout import AdapterBlocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class CasePoint:
     """One row of the product."""
 
     model: str
-    adapter_blocks: tuple[int, int]
+    adapter_blocks: AdapterBlocks
     compression: tuple[Step, ...]
     tuning: Step
     task: str

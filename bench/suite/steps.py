@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
 from operator import or_
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from pydantic import create_model
 
-from bench.suite.closed import Closed, Fault, closed_fields, closed_model
+from bench.suite.closed import Closed, Fault, Reads, closed_fields, closed_model
 from bench.suite.wording import missing, unknown
 from offsite import tuning_methods
 from offsite.compression import methods
+from offsite.errors import OffsiteError
 
 
 class Row(Protocol):
@@ -39,6 +40,11 @@ class Step:
     method: str
     parameters: Any
     """An instance of the dataclass that the method's table names."""
+
+    @property
+    def corpus(self) -> str | None:
+        """The task that a compression looks at or trains on."""
+        return getattr(self.parameters, "corpus", None)
 
     @property
     def label(self) -> str:
@@ -69,6 +75,8 @@ def _default(field: Field[Any]) -> object:
 def _written(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, tuple):
+        return f"[{','.join(map(str, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -103,7 +111,10 @@ class Table:
         if method is None:
             raise Fault(f"{missing('method', values)} Known: {', '.join(self.rows)}.", "method")
         checked = self.model(method).model_validate(values)
-        return Step(method, self.rows[method].parameters(**dict(checked)))
+        try:
+            return Step(method, self.rows[method].parameters(**dict(checked)))
+        except OffsiteError as error:
+            raise Fault(str(error)) from None
 
     def read_pattern(self, value: object) -> StepPattern:
         """The pattern that `value` describes: any subset of a step's keys."""
@@ -141,3 +152,23 @@ class Table:
 
 COMPRESSIONS = Table("compression", methods.METHODS)
 TUNINGS = Table("tuning", tuning_methods.METHODS)
+
+
+def _distillation(value: object) -> Step:
+    if not isinstance(value, dict):
+        raise Fault("it must be a mapping, as in {corpus: wikitext2, steps: 2000}")
+    return COMPRESSIONS.read({**value, "method": "distill"})
+
+
+class Distilled(Closed):
+    """The part of a compression that says how it is distilled."""
+
+    distill: Annotated[Step, Reads(_distillation, "distillation")]
+
+
+def read_compression(value: object) -> tuple[Step, ...]:
+    """A compression and, if it has a `distill`, the distillation that follows it."""
+    if not isinstance(value, dict) or "distill" not in value:
+        return (COMPRESSIONS.read(value),)
+    step = COMPRESSIONS.read({key: each for key, each in value.items() if key != "distill"})
+    return step, Distilled.model_validate({"distill": value["distill"]}).distill

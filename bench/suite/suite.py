@@ -31,6 +31,7 @@ from bench.suite.suite_file import (
 from bench.suite.task_files import SUITES, Task, resolve, task_files
 from bench.suite.wording import one_line, shown, unknown
 from bench.suite.yaml_reader import Node, read_file
+from offsite.published import published
 from reports.record import Setting
 
 MAX_CASES = 100_000
@@ -177,6 +178,8 @@ def _local(name: str, spec: ModelSpec, root: Node, folder: Path) -> ModelSpec:
         return spec
     if prefix and os.path.basename(local) == "config.json":
         local = os.path.dirname(local)
+    if prefix and source in published() and not os.path.exists(local):
+        return spec
     if not os.path.isdir(local):
         given = f"no such folder: '{shown(source)}'"
         refuse_at(root, path, f"{given}, relative to {one_line(str(folder))}; {_SOURCES}")
@@ -187,7 +190,7 @@ def _local(name: str, spec: ModelSpec, root: Node, folder: Path) -> ModelSpec:
 
 
 _HUB_SOURCE = re.compile(r"(timm:)?[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-_SOURCES = "give org/name, a model's folder, timm:NAME or random:FOLDER"
+_SOURCES = "give org/name, a model's folder, timm:NAME, random:FOLDER or random:ORG/NAME"
 
 
 def _tasks(file: SuiteFile, root: Node, folder: Path) -> tuple[dict[str, Task], Node]:
@@ -218,7 +221,7 @@ def _check_names(file: SuiteFile, root: Node) -> dict[str, Node]:
 
 
 def _names(file: SuiteFile) -> Iterator[tuple[Keys, str, str]]:
-    """Every mention of a model or task, with its path."""
+    """Every mention of a model or task, also as a corpus, with its path."""
     places: list[tuple[Keys, Matrix | Include | Pattern]] = []
     for i, matrix in enumerate(file.matrix):
         places.append((("matrix", i), matrix))
@@ -229,6 +232,10 @@ def _names(file: SuiteFile) -> Iterator[tuple[Keys, str, str]]:
         for axis in ("model", "task"):
             for index, name in enumerate(getattr(holder, axis) or ()):
                 yield (*above, axis, index), axis, name
+        if not isinstance(holder, Pattern):
+            for index, steps in enumerate(holder.compression or ()):
+                corpora = (step.corpus for step in steps if step.corpus is not None)
+                yield from (((*above, "compression", index), "task", name) for name in corpora)
 
 
 def _refuse_odd_sizes(suite: Suite) -> None:

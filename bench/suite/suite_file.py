@@ -5,23 +5,25 @@ Where a field is a list, a single value will do.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len, MinLen
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
+    PlainValidator,
     TypeAdapter,
     WithJsonSchema,
 )
 
 from bench.suite.closed import AnyNumber, Closed, Fault, Many, Reads
-from bench.suite.steps import COMPRESSIONS, TUNINGS, Step, StepPattern
+from bench.suite.steps import COMPRESSIONS, TUNINGS, Step, StepPattern, read_compression
 from bench.suite.task_files import TaskEntry
 from bench.suite.wording import unknown
+from offsite import layout
+from offsite.errors import BadLayout
+from offsite.layout import AdapterBlocks
 from reports.record import SETTINGS, Setting
 
 AXES = ("model", "adapter_blocks", "compression", "tuning", "task", "seed")
@@ -33,14 +35,20 @@ Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", max_length
 """Safe in a table and in a file name once its slashes are replaced."""
 
 
-def _blocks(value: object) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]{1,3})\+([0-9]{1,3})", value) if isinstance(value, str) else None
-    if not match:
-        raise Fault("it must be bottom+top adapter blocks, as in 2+2")
-    blocks = int(match[1]), int(match[2])
-    if blocks == (0, 0):
+def _blocks(value: object) -> AdapterBlocks:
+    if not isinstance(value, str):
+        raise Fault("it must be bottom+top adapter blocks, as in 2+2, or positions, as in '0,5,9'")
+    try:
+        blocks = layout.read(value)
+    except BadLayout as error:
+        raise Fault(str(error)) from None
+    if not len(blocks):
         raise Fault("0+0 leaves nothing to tune; at least one side needs a block, as in 0+2")
     return blocks
+
+
+def _composition(value: object) -> tuple[Step, ...]:
+    return tuple(step for each in _COMPRESSIONS.validate_python(value) for step in each)
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -64,14 +72,17 @@ def _composition_pattern(value: object) -> StepPattern | tuple[StepPattern, ...]
     return COMPRESSIONS.read_pattern(value)
 
 
-AdapterBlocks = Annotated[
-    tuple[int, int],
-    BeforeValidator(_blocks),
-    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,3}\+[0-9]{1,3}$"}),
+Blocks = Annotated[
+    AdapterBlocks,
+    PlainValidator(_blocks),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,3}(\+[0-9]{1,3}|(,[0-9]{1,3})+,?)$"}),
 ]
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 Seeds = Annotated[Many[Seed], AfterValidator(_distinct)]
-Compression = Annotated[Step, Reads(COMPRESSIONS.read, "compression")]
+Compression = Annotated[tuple[Step, ...], Reads(read_compression, "compression")]
+_COMPRESSIONS: TypeAdapter[tuple[tuple[Step, ...], ...]] = TypeAdapter(Many[Compression])
+Composition = Annotated[tuple[Step, ...], Reads(_composition, "composition")]
+"""A compression, or several of them applied in order."""
 Tuning = Annotated[Step, Reads(TUNINGS.read, "tuning")]
 TuningPattern = Annotated[StepPattern, Reads(TUNINGS.read_pattern, "tuning_pattern")]
 CompressionPattern = Annotated[
@@ -91,7 +102,8 @@ class ModelSpec(Closed):
 
     source: Annotated[str, MinLen(1)]
     """Hub id (`org/name`), folder (relative to the suite), `timm:NAME`, or `random:CONFIG` for
-    random weights of the shape in a folder's config.json."""
+    random weights of the shape in a folder's config.json, or of a published model that
+    `list models` names (no download)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the weights are stored in, whatever they were saved in."""
     revision: Annotated[str, MinLen(1)] | None = None
@@ -106,7 +118,7 @@ class Pattern(Closed):
     """
 
     model: Many[str] | None = None
-    adapter_blocks: Many[AdapterBlocks] | None = None
+    adapter_blocks: Many[Blocks] | None = None
     compression: Many[CompressionPattern] | None = None
     tuning: Many[TuningPattern] | None = None
     task: Many[str] | None = None
@@ -134,8 +146,8 @@ class Include(Closed):
     """A product of its own, added after `exclude`. What it leaves out comes from the matrix."""
 
     model: Many[str] | None = None
-    adapter_blocks: Many[AdapterBlocks] | None = None
-    compression: Many[Many[Compression]] | None = None
+    adapter_blocks: Many[Blocks] | None = None
+    compression: Many[Composition] | None = None
     tuning: Many[Tuning] | None = None
     task: Many[str] | None = None
     seed: Seeds | None = None
@@ -146,10 +158,11 @@ class Matrix(Closed):
 
     model: Many[str]
     """Names in `models`."""
-    adapter_blocks: Many[AdapterBlocks]
-    """Trainable blocks at the bottom and the top, `2+2`."""
-    compression: Many[Many[Compression]]
-    """How the emulator is made; a list within the list is a composition, applied in order."""
+    adapter_blocks: Many[Blocks]
+    """Trainable blocks at the bottom and the top, `2+2`; or their positions, `0,5,18,23`."""
+    compression: Many[Composition]
+    """How the emulator is made; a list within the list is a composition, applied in order.
+    `distill` in any of them trains what is made up to there to imitate the middle."""
     tuning: Many[Tuning]
     """How the trainable blocks are trained."""
     task: Many[str]
@@ -165,6 +178,8 @@ class Train(Closed):
 
     optimizer: Literal["adamw"] = "adamw"
     learning_rate: Annotated[float, Gt(0)] = 5e-5
+    head_learning_rate: Annotated[float, Gt(0)] | None = None
+    """Of a new classifier (a task's `classes`); null for `learning_rate`."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     """Of the learning rate, after the warm-up."""

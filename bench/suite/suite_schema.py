@@ -24,7 +24,8 @@ def json_schema() -> Schema:
     """The schema of a suite file; every object is closed."""
     schema = SuiteFile.model_json_schema()
     schema["$defs"] |= {
-        "compression": _any_step(COMPRESSIONS),
+        "composition": _composition(_distillable(_any_step(COMPRESSIONS))),
+        "distillation": _step(COMPRESSIONS, "distill", named=False),
         "compression_pattern": _composition(_any_step(COMPRESSIONS, required=())),
         "tuning": _any_step(TUNINGS),
         "tuning_pattern": _any_step(TUNINGS, required=()),
@@ -44,11 +45,26 @@ def _any_step(table: Table, *, required: tuple[str, ...] | None = None) -> Schem
     return {"anyOf": [{"enum": list(table.rows)}, *steps]}
 
 
-def _step(table: Table, method: str) -> Schema:
+def _step(table: Table, method: str, *, named: bool = True) -> Schema:
+    """A method's parameters, with its name unless the key that holds them is its name."""
     schema = _documented(table.model(method), table.rows[method].parameters)
-    properties = {"method": {"const": method}, **schema["properties"]}
-    required = ["method", *schema.get("required", [])]
+    name = {"method": {"const": method}} if named else {}
+    required = [*name, *schema.get("required", [])]
+    properties = {**name, **schema["properties"]}
     return {**schema, "title": method, "properties": properties, "required": required}
+
+
+def _distillable(schema: Schema) -> Schema:
+    """Any compression with parameters may say how it is distilled."""
+    distill = {"distill": {"$ref": "#/$defs/distillation"}}
+    return {
+        "anyOf": [
+            {**step, "properties": {**step["properties"], **distill}}
+            if "properties" in step
+            else step
+            for step in schema["anyOf"]
+        ]
+    }
 
 
 def _composition(step: Schema) -> Schema:

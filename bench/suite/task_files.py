@@ -1,11 +1,13 @@
 """From a suite's `tasks` entry, or a file of suites/tasks, to a checked task.
 
-An entry names a kind or another task file, and overrides that file's fields; `data` merges.
+An entry names a kind or another task file, and overrides that file's fields; `data` merges, but
+files replace data of another origin and the other way round.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 import bench
+from bench.datasets_hub import KEYS, HubData
 from bench.suite.checking import check, locate, refuse
 from bench.suite.closed import Closed, closed_model
 from bench.suite.overlay import merge
@@ -28,6 +31,11 @@ SUITES = Path(bench.__file__).parent.parent / "suites"
 
 SPLITS = ("train", "validation", "test")
 
+ORIGINS = ("builtin", "hub")
+"""Keys of `data` that say where it comes from; without one, its splits are files."""
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -38,8 +46,19 @@ class Task:
     parameters: Any
     """An instance of the dataclass that `bench.tasks.kinds.KINDS` names."""
     files: Mapping[str, Path]
-    """Split to absolute path; empty if the data are built in."""
+    """Split to absolute path; empty if the data are built in or on the hub."""
     builtin: str | None
+    hub: HubData | None = None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits there are."""
+        return SPLITS if self.builtin else tuple(self.hub.splits if self.hub else self.files)
+
+    @property
+    def can_select(self) -> bool:
+        """Whether a split is left to choose a checkpoint on when one is scored."""
+        return {"validation", "test"} <= set(self.splits)
 
 
 class TaskEntry(BaseModel):
@@ -79,8 +98,8 @@ def resolve(name: str, entry: Node, folder: Path) -> tuple[Task, Node]:
     fields = _without_task(whole)
     checked = check(fields_of(kind), fields, above)
     parameters = KINDS[kind].parameters(**dict(checked))
-    files, builtin = _data(kind, fields, above, folder)
-    return Task(name, kind, parameters, files, builtin), whole
+    files, builtin, hub = _data(kind, fields, above, folder)
+    return Task(name, kind, parameters, files, builtin, hub), whole
 
 
 def follow(entry: Node, above: tuple[str, ...]) -> tuple[str, Node]:
@@ -101,8 +120,26 @@ def follow(entry: Node, above: tuple[str, ...]) -> tuple[str, Node]:
         seen.append(kind)
         base = read_task_file(kind)
         kind = check(TaskEntry, base, above).task
-        node = merge(base, _without_task(node))
+        node = merge(_without_other_data(base, node), _without_task(node))
     return kind, node
+
+
+def _without_other_data(base: Node, over: Node) -> Node:
+    """The base, but for data of another origin than those laid over it."""
+    assert isinstance(base.value, dict)
+    origins = [_origin(node) for node in (base, over)]
+    if None in origins or origins[0] == origins[1]:
+        return base
+    return replace(base, value={key: each for key, each in base.value.items() if key != "data"})
+
+
+def _origin(node: Node) -> str | None:
+    """Where the data come from: `builtin`, `hub` or `files`; None if there are none."""
+    assert isinstance(node.value, dict)
+    data = node.value.get("data")
+    if data is None or not isinstance(data.value, dict):
+        return None
+    return next((key for key in ORIGINS if key in data.value), "files")
 
 
 def _without_task(node: Node) -> Node:
@@ -118,20 +155,44 @@ def fields_of(kind: str) -> type[Closed]:
 
 def _data(
     kind: str, fields: Node, above: tuple[str, ...], folder: Path
-) -> tuple[dict[str, Path], str | None]:
-    """The data's files, or the name of a built-in data set."""
+) -> tuple[dict[str, Path], str | None, HubData | None]:
+    """The data's files, or the name of a built-in data set, or what to take from the hub."""
     above = (*above, "data")
     data = locate(fields, ("data",)).node
     given = data.value if data is not fields and isinstance(data.value, dict) else {}
+    known = ("builtin", *(KEYS if "hub" in given else ("hub",)), *SPLITS)
     for key in given:
-        if key not in ("builtin", *SPLITS):
-            refuse(data.keys[key], (*above, key), unknown("split", key, ("builtin", *SPLITS)))
+        if key not in known:
+            refuse(data.keys[key], (*above, key), unknown("split", key, known))
     if "builtin" in given:
-        return {}, _builtin(data, above)
-    for split in KINDS[kind].splits:
-        if split not in given:
-            refuse(data.place, above, f"missing; add '{split}: FILE', or 'builtin: NAME'")
-    return {split: _file(node, (*above, split), folder) for split, node in given.items()}, None
+        return {}, _builtin(data, above), None
+    hub = _hub(given, above) if "hub" in given else None
+    what = "SPLIT OF THE HUB" if hub else "FILE"
+    others = "" if hub else ", or 'hub: ORG/NAME', or 'builtin: NAME'"
+    for group in KINDS[kind].splits:
+        if not set(group) & set(given):
+            refuse(data.place, above, f"missing; add '{group[0]}: {what}'{others}")
+    if hub:
+        return {}, None, hub
+    files = {split: _file(node, (*above, split), folder) for split, node in given.items()}
+    return files, None, None
+
+
+def _hub(given: Mapping[str, Node], above: tuple[str, ...]) -> HubData:
+    said = {key: str(node.value) for key, node in given.items()}
+    if not _HUB_NAME.fullmatch(said["hub"]):
+        message = f"'{shown(said['hub'])}' is no data set of the hub; give ORG/NAME"
+        refuse(given["hub"].place, (*above, "hub"), message)
+    for key, value in said.items():
+        if not value:
+            refuse(given[key].place, (*above, key), "it is empty; leave it out")
+    splits = {split: said[split] for split in SPLITS if split in said}
+    return HubData(
+        repository=said["hub"],
+        config=said.get("config"),
+        revision=said.get("revision"),
+        splits=splits,
+    )
 
 
 def _builtin(data: Node, above: tuple[str, ...]) -> str:

@@ -1,17 +1,15 @@
-"""Rows of a task's splits, from local files or from what installed packages bring.
+"""The identity of a task's local data, and the data sets that installed packages bring.
 
-The hash of a split's content is part of every digest, so it is taken here too.
+The hash of a split's content is part of every digest, so it is taken here, without torch.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.errors import SuiteError
 from bench.tasks.builtin import BUILTIN, fingerprint
 from reports.record import canonical
 
@@ -29,26 +27,3 @@ def builtin_split(data: Mapping[str, str], split: str) -> Any | None:  # noqa: A
     name = data.get("builtin")
     splits: Any = BUILTIN[name]() if name else {}
     return splits.get(split)
-
-
-def rows(data: Mapping[str, str], split: str) -> list[dict[str, Any]]:
-    """The objects of a JSONL split.
-
-    Raises:
-        SuiteError: a line that is no JSON object, with file and line.
-    """
-    path = Path(data[split])
-    result = []
-    text = path.read_text(encoding="utf-8").removesuffix("\n")
-    if not text:
-        raise SuiteError(f"{path} has no rows")
-    # Not splitlines: a string may hold other line separators, which JSON leaves as they are.
-    for number, line in enumerate(text.split("\n"), start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise SuiteError(f"{path}:{number}: not JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise SuiteError(f"{path}:{number}: expected a JSON object, got {line[:60]!r}")
-        result.append(row)
-    return result

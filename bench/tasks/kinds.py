@@ -8,7 +8,7 @@ section are read into these dataclasses.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, MinLen
 
@@ -18,12 +18,16 @@ class Perplexity:
     """Perplexity of a split's whole text, in fixed blocks, weighted by tokens."""
 
     data: dict[str, str] = field(default_factory=dict)
-    """Split to file (JSONL, one object a line), or `{builtin: NAME}`. Splits: train, validation
-    (selection; optional), test (scored)."""
+    """Split to file (JSONL, one object a line), `{builtin: NAME}`, or `{hub: ORG/NAME, config:
+    NAME}` with split to the hub's split. Splits: train, validation (selection; optional), test
+    (scored)."""
     text: str = "text"
     """The field of a row that holds its text."""
     block: Annotated[int, Ge(2)] = 512
     """Tokens in a block; also the sequence length of tuning."""
+    row_end: Literal["end_token", "tokenizer"] = "end_token"
+    """What marks the end of a row: the tokenizer's end token, or whatever special tokens the
+    tokenizer itself puts around a text (OPT's do, GPT-2's do not), as the paper's code did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,7 @@ class MultipleChoice:
     """Choices scored by log-likelihood through lm-eval; tuned on the right choice."""
 
     data: dict[str, str] = field(default_factory=dict)
-    """Split to file (JSONL with the fields the templates name)."""
+    """Split to file (JSONL with the fields the templates name), or `hub` as for perplexity."""
     doc_to_text: Annotated[str, MinLen(1)] = "question"
     doc_to_choice: Annotated[str, MinLen(1)] = "choices"
     doc_to_target: Annotated[str, MinLen(1)] = "label"
@@ -41,25 +45,46 @@ class MultipleChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LmEval:
+    """A multiple-choice task registered in lm-eval, tuned and scored by its own definition."""
+
+    id: Annotated[str, MinLen(1)]
+    """Its name in lm-eval."""
+    data: dict[str, str] = field(default_factory=dict)
+    """Split to file (JSONL with the hub's field names), or `hub` as for perplexity. The splits are
+    the data set's own: if the definition scores `validation` for want of a `test`, leave `test`
+    out, and there is none to choose on."""
+    length: Annotated[int, Ge(2)] = 512
+    """Longest context plus choice, in tokens; longer contexts lose their start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageClassification:
     """Top-1 and top-5 accuracy of a model whose head has the task's classes."""
 
     data: dict[str, str] = field(default_factory=dict)
-    """Split to .npz file with `images` (N, H, W) or (N, C, H, W) in 0..1 and `labels` (N,), or
-    `{builtin: NAME}`."""
+    """Split to .npz file with `images` (N, H, W) or (N, C, H, W) in 0..1 and `labels` (N,),
+    `{builtin: NAME}`, or `hub` as for perplexity."""
+    image: str = "image"
+    """The hub data set's column of images; they are resized and cropped to the model's input."""
+    label: str = "label"
+    """The hub data set's column of labels."""
+    classes: Annotated[int, Ge(2)] | None = None
+    """The model gets a new classifier of so many classes, trained with the trainable blocks;
+    without it, the model's own classifier knows the task's classes and stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One row of the table."""
 
-    parameters: type[Perplexity] | type[MultipleChoice] | type[ImageClassification]
+    parameters: type[Perplexity | MultipleChoice | LmEval | ImageClassification]
     module: str
     """Module with `prepare(parameters, files, model) -> Task`."""
     model: str
     """The kind of model that can run it: language or vision."""
-    splits: tuple[str, ...] = ("train", "test")
-    """Splits that must be there."""
+    splits: tuple[tuple[str, ...], ...] = (("train",), ("test",))
+    """Of each group of splits one must be there."""
 
     @property
     def summary(self) -> str:
@@ -69,6 +94,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "image_classification": Kind(ImageClassification, "bench.tasks.vision", "vision"),
+    "lm_eval": Kind(LmEval, "bench.tasks.registered", "language", splits=(("test", "validation"),)),
     "multiple_choice": Kind(MultipleChoice, "bench.tasks.language", "language"),
     "perplexity": Kind(Perplexity, "bench.tasks.perplexity", "language"),
 }

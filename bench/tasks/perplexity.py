@@ -6,16 +6,18 @@ size moves a block (the authors' code loses a remainder per 1,000 rows and worke
 
 from __future__ import annotations
 
+import hashlib
 import math
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bench.errors import SuiteError
-from bench.tasks import data
+from bench.tasks import data, rows
 from bench.tasks.kinds import Perplexity
-from bench.tasks.sequences import mean_loss, pad, token_losses
+from bench.tasks.sequences import mean_loss, pad, token_losses, vocabulary
 from bench.tasks.task import Evaluation, Example, subset
 from offsite.models import Foundation
 from offsite.training import Batch, NonFiniteLoss
@@ -38,6 +40,7 @@ class PerplexityTask:
         assert foundation.tokenizer is not None
         self.parameters = parameters
         self.tokenizer = foundation.tokenizer
+        self.dropped = 0
 
     def training_examples(self) -> list[Example]:
         """Whole blocks of the train split; the remainder is left out."""
@@ -70,31 +73,33 @@ class PerplexityTask:
             better="lower",
             stderr=_stderr(items, mean, tokens),
             n=tokens,
+            chance=vocabulary(model, self.tokenizer),
             phase="evaluate",
         )
-        return Evaluation([metric], items)
+        return Evaluation([metric], items, {"token_stream": _stream_hash(blocks)})
 
     def _blocks(self, split: str) -> list[Example]:
-        eos = self.tokenizer.eos_token_id
         texts = data.builtin_split(self.parameters.data, split)
         if texts is None:
-            rows = data.rows(self.parameters.data, split)
-            texts = [self._text(row, split, line) for line, row in enumerate(rows, start=1)]
+            found = rows.read(self.parameters.data, split)
+            texts = [self._text(row, split, position) for position, row in enumerate(found)]
+        by_tokenizer = self.parameters.row_end == "tokenizer"
+        end = [] if by_tokenizer else [self.tokenizer.eos_token_id]
         stream: list[int] = []
         for text in texts:
-            ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-            stream += [*ids, eos]
+            ids = self.tokenizer(text, add_special_tokens=by_tokenizer, verbose=False)["input_ids"]
+            stream += [*ids, *end]
         size = self.parameters.block
         cuts = [stream[i : i + size] for i in range(0, len(stream), size)]
         # A single token predicts nothing.
         return [{"input_ids": c, "labels": c} for c in cuts if len(c) > 1]
 
-    def _text(self, row: dict[str, Any], split: str, line: int) -> str:
+    def _text(self, row: dict[str, Any], split: str, position: int) -> str:
         text = row.get(self.parameters.text)
         if not isinstance(text, str):
             raise SuiteError(
-                f"{self.parameters.data[split]}:{line}: no text in field {self.parameters.text!r}; "
-                f"the row has {', '.join(sorted(row))}"
+                f"{rows.place(self.parameters.data, split, position)}: no text in field "
+                f"{self.parameters.text!r}; the row has {', '.join(sorted(row))}"
             )
         return text
 
@@ -114,6 +119,12 @@ class PerplexityTask:
         if not all(math.isfinite(item["nll"]) for item in items):
             raise NonFiniteLoss("the model's log-likelihoods are not finite")
         return items
+
+
+def _stream_hash(blocks: list[Example]) -> str:
+    """Equal text cut into other tokens is another task: two models' perplexities then differ."""
+    tokens = chain.from_iterable(block["input_ids"] for block in blocks)
+    return hashlib.sha256(",".join(map(str, tokens)).encode()).hexdigest()
 
 
 def _stderr(items: list[dict[str, float]], mean: float, tokens: float) -> float | None:

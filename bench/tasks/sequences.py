@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from bench.tasks.task import Example
 from offsite.training import Batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
 """Label of a position that is not scored: the libraries' convention."""
@@ -55,3 +60,10 @@ def mean_loss(model: nn.Module, batch: Batch) -> Tensor:
     return nn.functional.cross_entropy(
         logits.reshape(len(targets), -1).float(), targets, ignore_index=IGNORED
     )
+
+
+def vocabulary(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Classes of the model's head: the perplexity of a uniform guess."""
+    config = getattr(model, "config", None)
+    size = getattr(config.get_text_config(), "vocab_size", None) if config is not None else None
+    return size or len(tokenizer)

@@ -23,10 +23,15 @@ class Evaluation:
     metrics: list[Metric]
     items: list[dict[str, Any]] = field(default_factory=list)
     """One object an item, in a fixed order: what paired statistics are made from."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What else identifies the items: the hash of the token stream, the definition's version."""
 
 
 class Task(Protocol):
     """A task bound to a model's tokenizer or transforms. One definition trains and scores."""
+
+    dropped: int
+    """Rows that `training_examples` left out: no token of their answer fits."""
 
     def training_examples(self) -> list[Example]:
         """Everything there is to tune on."""

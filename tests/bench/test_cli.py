@@ -100,7 +100,7 @@ def test_plan_lists_cases_and_stages_and_starts_nothing(suite, capsys, tmp_path)
     assert call(["plan", str(suite), "--results", results]) == 0
     planned = capsys.readouterr().out
     assert "12 cases" in planned
-    assert "to do: 2 emulator, 30 evaluate, 3 finetune, 12 tune; reused: 0" in planned
+    assert "to do: 2 disclose, 2 emulator, 30 evaluate, 3 finetune, 12 tune; reused: 0" in planned
     assert call(["run", str(suite), "--dry-run", "--results", results]) == 0
     assert capsys.readouterr().out == planned
     assert not (tmp_path / "r").exists()

@@ -76,7 +76,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smoke")
     done = offsite_bench("run", *SMOKE, "--results", "results", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "26 stages: 26 done, 0 reused, 0 failed, 0 skipped" in done.stdout
+    assert "28 stages: 28 done, 0 reused, 0 failed, 0 skipped" in done.stdout
     return folder / "results"
 
 
@@ -121,7 +121,7 @@ def test_a_second_run_starts_no_stage_and_touches_no_record(smoke):
     done = offsite_bench("run", *SMOKE, "--results", smoke, "--json", cwd=smoke.parent)
     assert json.loads(done.stdout)["stages"] == {
         "done": 0,
-        "reused": 26,
+        "reused": 28,
         "failed": 0,
         "skipped": 0,
     }
@@ -147,7 +147,7 @@ def test_results_of_another_machine_are_shown_by_the_plan_they_were_made_with(
     this_machine.cache_clear()
     try:
         assert call(["status", *SMOKE, "--results", str(smoke)]) == 0
-        assert "26 done" in capsys.readouterr().out
+        assert "28 done" in capsys.readouterr().out
         assert call(["export", *SMOKE, "--results", str(smoke)]) == 0
         assert "throughput_samples" in capsys.readouterr().out
     finally:

@@ -37,7 +37,7 @@ def test_stages_are_shared_by_all_cases_that_need_them(tmp_path):
     assert len(made.cases) == 12
     kinds = Counter(s.kind for s in made.stages)
     # 1 full zero-shot, 2 emulator zero-shot, 3 fine-tuned, 12 emulator-tuned, 12 plug-in.
-    assert kinds == {"emulator": 2, "finetune": 3, "tune": 12, "evaluate": 30}
+    assert kinds == {"emulator": 2, "disclose": 2, "finetune": 3, "tune": 12, "evaluate": 30}
 
 
 def test_every_stage_comes_after_what_it_needs(tmp_path):
@@ -109,12 +109,12 @@ def test_names_and_defaults_change_no_digest(tmp_path):
 
 
 def test_a_seed_moves_training_alone(tmp_path):
-    """Another seed shares emulators and zero-shot scores."""
+    """Another seed shares emulators, what they disclose, and zero-shot scores."""
     first = planned(tmp_path, SUITE.replace("seed: [0, 1, 2]", "seed: 0"))
     second = planned(tmp_path, SUITE.replace("seed: [0, 1, 2]", "seed: 1"))
     shared = digests(first) & digests(second)
     kinds = Counter(s.kind for s in first.stages if s.digest in shared)
-    assert kinds == {"emulator": 2, "evaluate": 3}
+    assert kinds == {"emulator": 2, "disclose": 2, "evaluate": 3}
 
 
 def test_an_override_reaches_the_stages_it_names(tmp_path):
@@ -128,11 +128,78 @@ def test_an_override_reaches_the_stages_it_names(tmp_path):
 def test_settings_leave_out_what_is_not_asked_for(tmp_path):
     """Without full fine-tuning nothing is fine-tuned."""
     made = planned(tmp_path, SUITE + "settings: [emulator_finetuned, plug_in]\n")
-    assert {s.kind for s in made.stages} == {"emulator", "tune", "evaluate"}
+    assert {s.kind for s in made.stages} == {"emulator", "disclose", "tune", "evaluate"}
     assert {s.labels.setting for s in made.stages if s.kind == "evaluate"} == {
         "emulator_finetuned",
         "plug_in",
     }
+
+
+def test_without_an_emulator_nothing_is_disclosed(tmp_path):
+    """A suite of the full model alone builds no emulator."""
+    made = planned(tmp_path, SUITE + "settings: [full_zero_shot, full_finetuned]\n")
+    assert {s.kind for s in made.stages} == {"finetune", "evaluate"}
+
+
+DISTILLED = "{method: layer_drop, keep: 4, distill: {corpus: text, steps: 20}}"
+
+
+def test_a_distilled_compression_is_one_more_step(tmp_path):
+    """Its label is the canonical one, and the emulator's digest covers the corpus's content."""
+    text = SUITE.replace("{method: layer_drop, keep: 4}", DISTILLED)
+    made = planned(tmp_path, text)
+    label = "layer_drop(keep=4)+distill(corpus=text,steps=20)"
+    assert made.cases[0]["name"] == f"lm/2+2/{label}/full/text/s0".replace(",", ", ")
+    (stage,) = [
+        s for s in made.stages if s.kind == "emulator" and "distill" in s.labels.compression
+    ]
+    assert stage.labels.layout == "2-4-2"
+    assert stage.inputs["corpus.1"] == world().data["text"]
+    assert stage.params["compression"][1] == {
+        "method": "distill",
+        "corpus": {"kind": "perplexity", "block": 128},
+        "steps": 20,
+    }
+
+
+def test_what_a_corpus_is_called_changes_no_digest(tmp_path):
+    """Emulators are shared between suites that name the same text differently."""
+    calibrated = SUITE.replace("{method: layer_drop, keep: 4}", DISTILLED)
+    renamed = calibrated.replace("text: {task", "book: {task").replace("task: text", "task: book")
+    renamed = renamed.replace("corpus: text", "corpus: book")
+    books = replace(world(), data={"book": world().data["text"]})
+    other = plan(suite_of(tmp_path, renamed), books)
+    assert {s.digest for s in other.stages} == digests(planned(tmp_path, calibrated))
+
+
+def test_an_unknown_corpus_is_refused_with_the_known_tasks(tmp_path):
+    """Before any model loads, at its place."""
+    text = SUITE.replace("{method: layer_drop, keep: 4}", DISTILLED.replace("text", "texd"))
+    with pytest.raises(SuiteError, match=r"small.yaml:9:17: .*unknown task 'texd'.*'text'"):
+        planned(tmp_path, text)
+
+
+def test_a_corpus_of_another_kind_of_model_is_refused(tmp_path):
+    """A language model cannot be calibrated on images."""
+    text = SUITE.replace("{method: layer_drop, keep: 4}", DISTILLED.replace("text", "pixels"))
+    text = text.replace("matrix:", "  pixels: {task: digits_pair_sum}\nmatrix:")
+    everything = replace(world(), data={**world().data, "pixels": "sha256:1"})
+    with pytest.raises(
+        SuiteError, match=r"task 'pixels'.*needs a vision model; 'lm' is a language"
+    ):
+        plan(suite_of(tmp_path, text), everything)
+
+
+def test_scattered_adapter_blocks_are_named_by_their_positions(tmp_path):
+    """CRaSh's trainable blocks lie between those the emulator stands in for."""
+    made = planned(tmp_path, SUITE.replace("2+2", '"0,3,8,11"'))
+    assert made.cases[0]["name"].startswith("lm/0,3,8,11/layer_drop(keep=4)/")
+    assert {s.labels.layout for s in made.stages if s.kind == "tune"} == {
+        "0,3,8,11-4",
+        "0,3,8,11-2",
+    }
+    with pytest.raises(SuiteError, match=r"0,3,8,12 do not fit a model of 12 blocks; .* 0 to 11"):
+        planned(tmp_path, SUITE.replace("2+2", '"0,3,8,12"'))
 
 
 def test_a_plan_reads_back_as_it_was_written(tmp_path):
@@ -146,8 +213,8 @@ def test_layouts_that_do_not_fit_are_refused_at_their_place(tmp_path):
     """One line with file, line and column; nothing was loaded to find out."""
     suite = suite_of(tmp_path)
     refusals = [
-        (4, "8:19: adapter_blocks 2+2 leave no middle in 'lm', which has 4 blocks"),
-        (7, "9:17: layer_drop(keep=4) cannot keep 4 of the 3 middle blocks of 'lm'"),
+        (4, "8:19: 'lm': adapter blocks 2+2 leave no middle in a model of 4 blocks"),
+        (7, "9:17: layer_drop(keep=4) on 'lm': cannot keep 4 of the 3 middle blocks"),
     ]
     for depth, message in refusals:
         with pytest.raises(SuiteError) as caught:

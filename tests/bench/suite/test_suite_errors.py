@@ -61,9 +61,14 @@ def limits(hint: Any) -> Iterator[Any]:
 
 
 def sample(hint: Any) -> Any:
-    """A value of a table's field: its lower limit, or text."""
+    """A value of a table's field: its lower limit, or text that names a task."""
     bounds = [limit.ge for limit in limits(hint) if isinstance(limit, Ge)]
-    return bounds[0] if bounds else 1 if {int, float} & set(get_args(hint)) else "text"
+    is_number = {int, float} & set(get_args(hint))
+    return bounds[0] if bounds else 1 if is_number else "of-perplexity"
+
+
+# What defaults alone do not make valid.
+CHOSEN: dict[type, dict[str, Any]] = {methods.LayerDrop: {"keep": 2}}
 
 
 def filled(row: type, **first: Any) -> dict[str, Any]:
@@ -74,7 +79,7 @@ def filled(row: type, **first: Any) -> dict[str, Any]:
             values[field.name] = field.default
         elif field.default_factory is MISSING:
             values[field.name] = sample(hints(row)[field.name])
-    return values
+    return values | CHOSEN.get(row, {})
 
 
 AXES: dict[str, Any] = {
@@ -121,11 +126,16 @@ SITES: list[tuple[Keys, type]] = [
     (("overrides", 0, "evaluate"), Evaluate),
     *((("tasks", f"of-{kind}"), row.parameters) for kind, row in KINDS.items()),
 ]
-for above in ((), ("include", 0), ("exclude", 0)):
-    for i, compression in enumerate(methods.METHODS.values()):
-        SITES.append((("matrix", *above, "compression", i), compression.parameters))
-    for i, tuning in enumerate(tuning_methods.METHODS.values()):
-        SITES.append((("matrix", *above, "tuning", i), tuning.parameters))
+for i, compression in enumerate(methods.METHODS.values()):
+    SITES.append((("matrix", "compression", i), compression.parameters))
+for i, tuning in enumerate(tuning_methods.METHODS.values()):
+    SITES.append((("matrix", "tuning", i), tuning.parameters))
+# The same readers read them elsewhere: one method of each shows that they do.
+for above in ("include", "exclude"):
+    place = list(methods.METHODS).index("layer_drop")
+    SITES.append((("matrix", above, 0, "compression", place), methods.LayerDrop))
+    place = list(tuning_methods.METHODS).index("lora")
+    SITES.append((("matrix", above, 0, "tuning", place), tuning_methods.Lora))
 
 FIELDS = [(path, holder, key) for path, holder in SITES for key in hints(holder)]
 NUMBERS = [
@@ -261,6 +271,8 @@ def test_a_truth_value_is_not_a_number(folder: Path, path: Keys, key: str):
 def out_of_range() -> Iterator[tuple[Keys, str, Any]]:
     """For every limit of every field, the nearest value beyond it."""
     for path, holder, key in FIELDS:
+        if key == "blocks":
+            continue  # a list: its limits are those of what is in it
         for limit in limits(hints(holder)[key]):
             match limit:
                 case Ge(ge=bound):
@@ -328,10 +340,10 @@ STEP = ("matrix", "compression", 0)
         (("settings", 1), "plugin", "unknown value 'plugin'. Did you mean 'plug_in'?"),
         (("settings", 1), 3, "got 3; it must be one of"),
         (("references", 0), "fulll", "unknown tuning 'fulll'. Did you mean 'full'?"),
-        (("matrix", "compression", 0, "method"), [1], "it must be one of identity, layer_drop"),
-        (("matrix", "adapter_blocks", 1), "2", "it must be bottom+top adapter blocks, as in 2+2"),
+        (("matrix", "compression", 0, "method"), [1], "it must be one of angular, block_influence"),
+        (("matrix", "adapter_blocks", 1), "2", "'2' is not bottom+top adapter blocks, as in 2+2"),
         (("matrix", "adapter_blocks", 1), "0+0", "0+0 leaves nothing to tune"),
-        (("matrix", "adapter_blocks", 1), "-1+2", "it must be bottom+top"),
+        (("matrix", "adapter_blocks", 1), "-1+2", "'-1+2' is not bottom+top"),
         (("matrix", "seed", 1), 0, "the seed 0 is given twice"),
         (("matrix", "compression", 0), [], "it must be a list with something in it"),
         (("matrix", "compression", 0), ["layer_drop"], None),
@@ -394,7 +406,7 @@ def test_a_matrix_too_large_is_refused_with_its_count(folder: Path):
 
 def test_more_patterns_than_can_be_compared_are_refused(folder: Path):
     """Every case is compared with every pattern, so their product is bounded, not the patterns."""
-    axes = {"seed": list(range(9999)), "exclude": [{"seed": 1}] * 99, "include": []}
+    axes = {"seed": list(range(110)), "exclude": [{"seed": 1}] * 99, "include": []}
     suite = changed(MATRIX, lambda m: m.update(axes))
     message = refusal(folder, suite, write(suite).values[MATRIX], MATRIX)
     assert "cases with 100 exclude and override patterns; their product is at most" in message

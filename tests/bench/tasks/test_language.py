@@ -105,6 +105,41 @@ def test_perplexity_is_weighted_by_tokens(foundation):
     assert metric.stderr > 0
 
 
+def test_chance_of_a_perplexity_is_the_size_of_the_head(foundation):
+    """A uniform guess over all tokens the model knows."""
+    (metric,) = perplexity(foundation).evaluate(foundation.model, batch_size=8, examples=4).metrics
+    assert metric.chance == foundation.model.config.vocab_size == 2048
+
+
+def test_the_token_stream_is_known_by_its_hash(foundation):
+    """It does not depend on what is scored of it, and it does on what the tokens are."""
+    task = perplexity(foundation)
+    streams = [
+        task.evaluate(foundation.model, batch_size=8, examples=count).facts["token_stream"]
+        for count in (1, 2)
+    ]
+    assert streams[0] == streams[1]
+    joined = prepare({"kind": "perplexity", "row_end": "tokenizer"}, LESSONS, foundation)
+    assert joined.evaluate(foundation.model, batch_size=8, examples=1).facts != {
+        "token_stream": streams[0]
+    }
+
+
+def test_rows_may_end_as_the_tokenizer_ends_a_text(foundation):
+    """One that puts nothing around a text lets rows follow one another; another begins each."""
+    rows = [json.loads(line)["text"] for line in Path(LESSONS["train"]).read_text().splitlines()]
+    described = {"kind": "perplexity", "block": 8, "row_end": "tokenizer"}
+    task = prepare(described, LESSONS, foundation)
+    found = [token for example in task.training_examples() for token in example["input_ids"]]
+    expected = [token for row in rows for token in foundation.tokenizer(row)["input_ids"]]
+    assert found == expected[: len(found)]
+    assert foundation.tokenizer.eos_token_id not in found
+    assert len(expected) - len(found) < 8
+    begun = prepare({**described, "block": 2}, LESSONS, with_start_token(foundation))
+    stream = [token for example in begun.training_examples() for token in example["input_ids"]]
+    assert stream.count(foundation.tokenizer.eos_token_id) == len(rows)
+
+
 def test_batch_size_moves_perplexity_by_rounding_alone(foundation):
     """Blocks are cut before they are batched."""
     task = perplexity(foundation)
@@ -163,14 +198,15 @@ def test_a_label_that_is_no_choice_is_refused(foundation, tmp_path, label):
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     data = {split: str(tmp_path / "rows.jsonl") for split in ("train", "test")}
     task = prepare({"kind": "multiple_choice"}, data, foundation)
-    with pytest.raises(SuiteError, match=f"label {label} of .* choices, counted from 0"):
+    message = r"rows\.jsonl:1: .*choices, counted from 0"
+    with pytest.raises(SuiteError, match=message):
         task.evaluate(foundation.model, batch_size=1, examples=None)
-    with pytest.raises(SuiteError, match=f"label {label}"):
+    with pytest.raises(SuiteError, match=message):
         task.training_examples()
 
 
-def test_text_is_tuned_as_it_is_scored_with_a_start_token_too(foundation):
-    """A tokenizer that begins every text with a token does so for both."""
+def with_start_token(foundation: Foundation) -> Foundation:
+    """The model with a tokenizer that begins every text with a token."""
     from copy import deepcopy
     from dataclasses import replace
 
@@ -181,7 +217,14 @@ def test_text_is_tuned_as_it_is_scored_with_a_start_token_too(foundation):
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single=f"{end} $A", special_tokens=[(end, tokenizer.eos_token_id)]
     )
-    example = multiple_choice(replace(foundation, tokenizer=tokenizer)).training_examples()[0]
+    return replace(foundation, tokenizer=tokenizer)
+
+
+def test_text_is_tuned_as_it_is_scored_with_a_start_token_too(foundation):
+    """A tokenizer that begins every text with a token does so for both."""
+    starting = with_start_token(foundation)
+    tokenizer = starting.tokenizer
+    example = multiple_choice(starting).training_examples()[0]
     assert example["input_ids"][0] == tokenizer.eos_token_id
     learned = [i for i in example["labels"] if i != IGNORED]
     assert tokenizer.decode(learned) == " eat soup"

@@ -53,13 +53,29 @@ def test_top1_and_top5_are_counted(task):
     assert [item["top1"] for item in scored.items] == [1, 0, 0, 1]
 
 
+def test_a_subset_is_scored_with_its_own_images(task):
+    """Every second one: right at once, then wrong."""
+    scored = task.evaluate(Echo(), batch_size=1, examples=2)
+    assert [(item["item"], item["top1"], item["top5"]) for item in scored.items] == [
+        (0, 1, 1),
+        (2, 0, 0),
+    ]
+
+
+def test_chance_is_a_guess_among_the_models_classes(task):
+    """Six classes: one in six at once, five in six among five."""
+    metrics = task.evaluate(Echo(), batch_size=4, examples=None).metrics
+    assert [m.chance for m in metrics] == [1 / 6, 5 / 6]
+
+
 def test_the_models_own_normalisation_is_used(task, tmp_path):
     """Pixels are shifted and scaled by what the model was trained with."""
     config = {"pretrained_cfg": {"mean": [1.0], "std": [2.0]}}
     foundation = Foundation(model=Echo(), kind="vision", timm_config=config)
     data = {"train": str(tmp_path / "four.npz"), "test": str(tmp_path / "four.npz")}
-    image = prepare({"kind": "image_classification"}, data, foundation).training_examples()[0]
-    assert image["image"].flatten()[0] == (9 - 1) / 2
+    scaled = prepare({"kind": "image_classification"}, data, foundation)
+    batch = scaled.collate(scaled.training_examples()[:1])
+    assert batch.inputs["images"].flatten()[0] == (9 - 1) / 2
 
 
 def test_scores_that_are_not_numbers_are_an_error(task):
