@@ -62,10 +62,16 @@ def quantize(emulator: Emulator, parameters: Quantize) -> Emulator:
     # What deepcopy finds in its memo it takes instead of a copy: the dense weights of the
     # emulator are never copied, and what blocks share they share again.
     memo: dict[int, Any] = {}
+    to_fill = []
     for linear in linears(emulator):
         bias, twin = deepcopy(linear.bias, memo), by_weight.get(id(linear.weight))
-        layer = twin.with_bias(bias) if twin else QuantizedLinear.of(linear, parameters, bias)
+        layer = twin.with_bias(bias) if twin else QuantizedLinear.like(linear, parameters, bias)
+        to_fill += [] if twin else [(layer, linear)]
         memo[id(linear)] = by_weight[id(linear.weight)] = layer
+    # All room first: between what passes in filling it would lie scattered, and the heap with it
+    # (1.2 GB of holes at 1.3B parameters and 8 bits).
+    for layer, linear in to_fill:
+        layer.fill(linear)
     return replace(emulator, blocks=deepcopy(emulator.blocks, memo))
 
 
@@ -180,12 +186,11 @@ class QuantizedLinear(nn.Module):
         self.register_parameter("bias", nn.Parameter(empty) if bias else None)
 
     @classmethod
-    @torch.no_grad()
-    def of(
+    def like(
         cls, linear: nn.Linear | Conv1D, parameters: Quantize, bias: nn.Parameter | None
     ) -> Self:
-        """A layer with the weight of `linear`, quantised, and `bias` (not copied)."""
-        weight = linear.weight.T if isinstance(linear, Conv1D) else linear.weight
+        """A layer with room for the weight of `linear`, and `bias` (not copied)."""
+        weight = _weight(linear)
         outputs, inputs = weight.shape
         bits, group = {
             "rtn": (parameters.bits, parameters.group),
@@ -203,11 +208,14 @@ class QuantizedLinear(nn.Module):
             device=weight.device,
         )
         layer.bias = bias
-        layer.train(linear.training)
-        step = max(1, CHUNK // inputs)
-        for start in range(0, outputs, step):
-            layer._fill(slice(start, start + step), weight[start : start + step])
-        return layer
+        return layer.train(linear.training)
+
+    @torch.no_grad()
+    def fill(self, linear: nn.Linear | Conv1D) -> None:
+        """Quantise the weight of `linear` into the room there is."""
+        weight, step = _weight(linear), max(1, CHUNK // self.in_features)
+        for start in range(0, self.out_features, step):
+            self._fill(slice(start, start + step), weight[start : start + step])
 
     def with_bias(self, bias: nn.Parameter | None) -> Self:
         """Another layer that shares the weight of this one."""
@@ -266,6 +274,11 @@ class QuantizedLinear(nn.Module):
             codes, scales = method(groups, self.scales.dtype)
         self.scales[rows] = scales
         self.codes[rows] = packed(codes.flatten(1)[:, : self.in_features], self.bits)
+
+
+def _weight(linear: nn.Linear | Conv1D) -> Tensor:
+    """(outputs, inputs), whichever way round it is stored."""
+    return linear.weight.T if isinstance(linear, Conv1D) else linear.weight
 
 
 class _Linear(torch.autograd.Function):

@@ -73,7 +73,7 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 1.3B model as safetensors, weights drawn at random."""
-    if request.config.getoption("benchmark_disable"):
+    if not request.config.getoption("benchmark_enable"):
         pytest.skip("takes minutes and 8 GB; `tox -e bench` runs it")
     path = tmp_path_factory.mktemp("opt-1.3b")
     save_model(load_model(MODEL, dtype="bfloat16"), path)

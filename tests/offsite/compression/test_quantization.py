@@ -53,9 +53,16 @@ def linear_of(weight: torch.Tensor, bias: bool = True) -> nn.Linear:
     return layer
 
 
+def filled(linear, parameters: Quantize, bias: nn.Parameter | None) -> QuantizedLinear:
+    """The packed layer of a dense one, with another bias."""
+    layer = QuantizedLinear.like(linear, parameters, bias)
+    layer.fill(linear)
+    return layer
+
+
 def quantized(weight: torch.Tensor, parameters: Quantize) -> QuantizedLinear:
     """The packed layer of a weight."""
-    return QuantizedLinear.of(linear_of(weight), parameters, None)
+    return filled(linear_of(weight), parameters, None)
 
 
 def paper_rounded(weight: torch.Tensor, bits: int) -> torch.Tensor:
@@ -214,7 +221,7 @@ def test_storage_is_really_small(parameters, expected):
 def test_it_computes_as_the_expanded_layer_does(parameters, dtype, autocast):
     """Outputs and all gradients, in every precision."""
     dense = linear_of(random(12, 20).to(dtype))
-    layer = QuantizedLinear.of(dense, parameters, nn.Parameter(dense.bias.detach().clone()))
+    layer = filled(dense, parameters, nn.Parameter(dense.bias.detach().clone()))
     dense.weight = nn.Parameter(layer.weight)
     results = []
     for each in (dense, layer):
@@ -256,7 +263,7 @@ def test_the_expanded_weight_does_not_wait_for_the_backward_pass(monkeypatch):
 def test_gpt2s_transposed_layers_are_linears_too(parameters):
     """Groups run along their inputs as well."""
     conv = Conv1D(12, 20)
-    layer = QuantizedLinear.of(conv, parameters, conv.bias)
+    layer = filled(conv, parameters, conv.bias)
     plain = quantized(conv.weight.detach().T.contiguous(), parameters)
     assert torch.equal(layer.weight, plain.weight)
     inputs = random(2, 3, 20)
