@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bench.errors import SuiteError
 from bench.sources import PENDING, Source
 from bench.stages import KINDS
-from bench.suite import CasePoint, Evaluate, Step, Suite, Task, Train
+from bench.suite import CasePoint, Evaluate, Step, Suite, Task, Train, label
 from bench.tasks import kinds as task_kinds
 from offsite.errors import BadLayout
 from reports.record import Setting, canonical
@@ -143,13 +143,8 @@ def case_name(point: CasePoint) -> str:
     Adapter blocks stand before the compression: `tiny-lm/2+2/layer_drop(keep=4)/full/text/s0`.
     """
     blocks = str(point.adapter_blocks)
-    parts = (point.model, blocks, compression_label(point), point.tuning.label)
+    parts = (point.model, blocks, label(point.compression), point.tuning.label)
     return "/".join((*parts, point.task, f"s{point.seed}"))
-
-
-def compression_label(point: CasePoint) -> str:
-    """Canonical label of a compression, `layer_drop(keep=8)+quantize(bits=4)`."""
-    return "+".join(step.label for step in point.compression)
 
 
 class _Builder:
@@ -517,7 +512,7 @@ def _task(task: Task) -> dict[str, Any]:
 
 
 def _emulator_labels(point: CasePoint, layout: str) -> dict[str, Any]:
-    return {"model": point.model, "layout": layout, "compression": compression_label(point)}
+    return {"model": point.model, "layout": layout, "compression": label(point.compression)}
 
 
 def _axes(point: CasePoint) -> dict[str, Any]:

@@ -19,12 +19,12 @@ from bench.runner import Event
 
 
 def title(stage: Stage) -> str:
-    """A stage in a few words: `tune tiny-lm 2-4-2 lora(rank=4) pydoc_topics seed 0`."""
+    """A stage in a few words: `tune lm 2-4-2 layer_drop(keep=4) lora(rank=4) text seed 0`."""
     labels = stage.labels
     what = labels.setting if stage.kind == "evaluate" else ""
     seed = "" if labels.seed is None else f"seed {labels.seed}"
-    place = labels.layout if stage.kind != "emulator" else f"{labels.layout} {labels.compression}"
-    words = (stage.kind, what, labels.model, place, labels.tuning, labels.task, seed)
+    emulator = f"{labels.layout} {labels.compression}".strip()
+    words = (stage.kind, what, labels.model, emulator, labels.tuning, labels.task, seed)
     return " ".join(word for word in words if word)
 
 

@@ -106,10 +106,12 @@ def verbatim_fraction(sandwich: Sandwich, sent: nn.Module, layer_map: Sequence[i
         for name, parameter in sandwich.model.named_parameters()
         if name in received and not name.startswith(prefix)
     )
-    originals = sandwich.blocks
+    originals, found = sandwich.blocks, dict[int, int]()
     for position, _, block in _order(sandwich, sent, layer_map):
-        count += _verbatim_in_block(originals[position], block)
-    return count / parameter_count(sandwich.model)
+        for tensor, same in _verbatim_in_block(originals[position], block).items():
+            # A shared block is sent once: it counts in the place where it is most verbatim.
+            found[tensor] = max(same, found.get(tensor, 0))
+    return (count + sum(found.values())) / parameter_count(sandwich.model)
 
 
 def verbatim_elements(original: Tensor, received: Tensor) -> int:
@@ -170,7 +172,8 @@ def _block_disclosures(
         yield BlockDisclosure(
             place=place,
             position=position,
-            verbatim_fraction=_verbatim_in_block(original, block) / parameter_count(original),
+            verbatim_fraction=sum(_verbatim_in_block(original, block).values())
+            / parameter_count(original),
             cosine=cosine,
             reason=reason,
         )
@@ -188,9 +191,10 @@ def _order(
     return [(*pair, block) for pair, block in zip(order, blocks, strict=True)]
 
 
-def _verbatim_in_block(original: nn.Module, received: nn.Module) -> int:
+def _verbatim_in_block(original: nn.Module, received: nn.Module) -> dict[int, int]:
+    """For each parameter received, by its address, how many of its elements are the original's."""
     modules = dict(received.named_modules())
-    count = 0
+    found = {}
     for name, module in original.named_modules():
         other = modules.get(name, nn.Module())
         theirs = dict(other.named_parameters(recurse=False))
@@ -202,8 +206,9 @@ def _verbatim_in_block(original: nn.Module, received: nn.Module) -> int:
             # Conv1D stores its matrix the other way round than what may stand in for it.
             turned = isinstance(module, Conv1D) and not isinstance(other, Conv1D)
             ours = parameter.T if turned and parameter.dim() > 1 else parameter
-            count += verbatim_elements(ours, theirs[parameter_name])
-    return count
+            same = theirs[parameter_name]
+            found[same.data_ptr()] = verbatim_elements(ours, same)
+    return found
 
 
 def _matrix(module: nn.Module) -> Tensor | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _SHARED = (
+    "bench/measure/memory.py",
     "bench/stages/loading.py",
     "bench/stages/work.py",
     "bench/worker.py",
@@ -57,6 +58,7 @@ _TRAINING = (
     *_SHARED,
     *_LAYERS,
     *_TASKS,
+    "bench/measure/throughput.py",
     "offsite/bottleneck.py",
     "offsite/heads.py",
     "offsite/peft_tunings.py",

@@ -8,7 +8,7 @@ come from their tables (`steps`, `task_files`), and `expansion` writes the matri
 from __future__ import annotations
 
 from bench.suite.expansion import CasePoint
-from bench.suite.steps import Step
+from bench.suite.steps import Step, label
 from bench.suite.suite import Suite, builtin_suites, load_suite
 from bench.suite.suite_file import Evaluate, Train
 from bench.suite.suite_schema import json_schema
@@ -23,5 +23,6 @@ __all__ = [
     "Train",
     "builtin_suites",
     "json_schema",
+    "label",
     "load_suite",
 ]

@@ -15,6 +15,7 @@ from pydantic import (
     PlainValidator,
     TypeAdapter,
     WithJsonSchema,
+    model_validator,
 )
 
 from bench.suite.closed import AnyNumber, Closed, Fault, Many, Reads
@@ -22,9 +23,13 @@ from bench.suite.steps import COMPRESSIONS, TUNINGS, Step, StepPattern, read_com
 from bench.suite.task_files import TaskEntry
 from bench.suite.wording import unknown
 from offsite import layout
+from offsite.compression.methods import METHODS
 from offsite.errors import BadLayout
 from offsite.layout import AdapterBlocks
 from reports.record import SETTINGS, Setting
+
+TRAINED: tuple[Setting, ...] = ("full_finetuned", "emulator_finetuned")
+"""Settings that train."""
 
 AXES = ("model", "adapter_blocks", "compression", "tuning", "task", "seed")
 """In the order in which a matrix is written out: the last changes fastest."""
@@ -48,7 +53,17 @@ def _blocks(value: object) -> AdapterBlocks:
 
 
 def _composition(value: object) -> tuple[Step, ...]:
-    return tuple(step for each in _COMPRESSIONS.validate_python(value) for step in each)
+    steps: list[Step] = []
+    for index, each in enumerate(_COMPRESSIONS.validate_python(value)):
+        for step in each:
+            is_packed = any(earlier.method == "quantize" for earlier in steps)
+            if is_packed and not METHODS[step.method].takes_packed:
+                raise Fault(
+                    f"{step.method} cannot follow quantize, which packs the weights; put it before",
+                    index,
+                )
+            steps.append(step)
+    return tuple(steps)
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -217,6 +232,18 @@ class Override(Closed):
     when: When
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _acts(self) -> Override:
+        """Refuse training settings for settings in which nothing is trained."""
+        settings = self.when.setting
+        if self.train.model_fields_set and settings and not set(settings) & set(TRAINED):
+            raise Fault(
+                f"nothing is trained in {' and '.join(settings)}; name {' or '.join(TRAINED)} "
+                "(what plug_in plugs in was tuned in emulator_finetuned)",
+                "train",
+            )
+        return self
 
 
 def _profile(values: dict[str, Any]) -> dict[str, Any]:

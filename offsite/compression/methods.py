@@ -296,6 +296,8 @@ class Method:
     `Calibration` (None where `corpus` is None) as third if the parameters have a `corpus`."""
     experimental: str = ""
     """Why results with this method are not the authors': shown in lists and reports."""
+    takes_packed: bool = False
+    """Whether it may follow `quantize`: it moves whole blocks and changes no weight."""
 
     @property
     def summary(self) -> str:
@@ -307,22 +309,26 @@ class Method:
 SECOND_HAND = "definition second-hand"
 
 METHODS: dict[str, Method] = {
-    "angular": Method(Angular, "offsite.compression.data_aware_choice:angular"),
+    "angular": Method(Angular, "offsite.compression.data_aware_choice:angular", takes_packed=True),
     "block_influence": Method(
-        BlockInfluence, "offsite.compression.data_aware_choice:block_influence"
+        BlockInfluence, "offsite.compression.data_aware_choice:block_influence", takes_packed=True
     ),
-    "crash": Method(Crash, "offsite.compression.crash:crash"),
+    "crash": Method(Crash, "offsite.compression.crash:crash", takes_packed=True),
     "distill": Method(Distill, "offsite.distillation:distill"),
     "ffn_prune": Method(FfnPrune, "offsite.compression.channels:ffn_prune"),
     "grad_ot": Method(GradOt, "offsite.compression.grad_ot:grad_ot", SECOND_HAND),
-    "identity": Method(Identity, "offsite.compression.layer_choice:identity"),
-    "layer_drop": Method(LayerDrop, "offsite.compression.layer_choice:layer_drop"),
+    "identity": Method(Identity, "offsite.compression.layer_choice:identity", takes_packed=True),
+    "layer_drop": Method(
+        LayerDrop, "offsite.compression.layer_choice:layer_drop", takes_packed=True
+    ),
     "low_rank": Method(LowRank, "offsite.compression.low_rank:low_rank"),
     "magnitude_prune": Method(MagnitudePrune, "offsite.compression.pruning:magnitude_prune"),
     "n_m": Method(NofM, "offsite.compression.pruning:n_m"),
     "paper-rtn": Method(PaperRtn, "offsite.compression.quantization:paper_rtn"),
     "perplexity_greedy": Method(
-        PerplexityGreedy, "offsite.compression.data_aware_choice:perplexity_greedy"
+        PerplexityGreedy,
+        "offsite.compression.data_aware_choice:perplexity_greedy",
+        takes_packed=True,
     ),
     "quantize": Method(Quantize, "offsite.compression.quantization:quantize"),
     "random_init": Method(RandomInit, "offsite.compression.layer_choice:random_init"),

@@ -190,6 +190,23 @@ def test_a_corpus_of_another_kind_of_model_is_refused(tmp_path):
         plan(suite_of(tmp_path, text), everything)
 
 
+@pytest.mark.parametrize("later", ["{method: quantize}", "{method: magnitude_prune, ratio: 0.5}"])
+def test_nothing_that_changes_weights_follows_quantize(tmp_path, later):
+    """They are packed by then; blocks may still be dropped."""
+    packed = "[{method: quantize}, {method: layer_drop, keep: 4}]"
+    planned(tmp_path, SUITE.replace("{method: layer_drop, keep: 4}", packed))
+    text = SUITE.replace("{method: layer_drop, keep: 4}", f"[{{method: quantize}}, {later}]")
+    with pytest.raises(SuiteError, match=r"small.yaml:9:\d+: .*cannot follow quantize"):
+        planned(tmp_path, text)
+
+
+def test_training_settings_where_nothing_is_trained_are_refused(tmp_path):
+    """They would change nothing, and their author thinks they did."""
+    override = "overrides: [{when: {setting: plug_in}, train: {learning_rate: 1.0}}]\n"
+    with pytest.raises(SuiteError, match=r"nothing is trained in plug_in; name full_finetuned or"):
+        planned(tmp_path, SUITE + override)
+
+
 def test_scattered_adapter_blocks_are_named_by_their_positions(tmp_path):
     """CRaSh's trainable blocks lie between those the emulator stands in for."""
     made = planned(tmp_path, SUITE.replace("2+2", '"0,3,8,11"'))

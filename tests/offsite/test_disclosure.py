@@ -199,6 +199,15 @@ def test_shared_blocks_are_sent_once():
     assert disclosed(sandwich, packed).sent_parameters == found.sent_parameters
 
 
+def test_no_more_is_verbatim_than_was_disclosed():
+    """A shared block's norms equal those of every block it stands for, and are sent once."""
+    sandwich = cut(tiny_model("llama"), bottom=1, top=1)
+    step = parameters_of({"method": "crash", "keep": 1, "corpus": "tiny", "samples": 8})
+    emulator = compress(sandwich, [step], {"tiny": tiny_corpus("llama")})
+    found = disclose(sandwich, with_emulator(sandwich, emulator), emulator.layer_map)
+    assert found.verbatim_fraction == found.disclosed_fraction
+
+
 def test_what_was_trained_a_little_is_alike_and_no_longer_verbatim():
     """One changed element is one element less, among equal ones that are not zero."""
     original = torch.tensor([[1.0, 2.0, 0.0], [3.0, 4.0, 5.0]])
