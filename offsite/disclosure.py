@@ -84,17 +84,19 @@ def disclosed_fraction(model: nn.Module, sent: nn.Module) -> float:
 
 def parameter_count(model: nn.Module) -> int:
     """Parameters of a model, packed ones too; those that several places share count once."""
-    packed = {
-        module.codes.data_ptr(): module.in_features * module.out_features
-        for module in model.modules()
-        if isinstance(module, QuantizedLinear)
-    }
-    return sum(parameter.numel() for parameter in model.parameters()) + sum(packed.values())
+    packed = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
+    weights = {layer.codes: layer.in_features * layer.out_features for layer in packed}
+    stored = {each for layer in packed for each in (layer.codes, layer.scales, layer.zeros)}
+    plain = sum(p.numel() for p in model.parameters() if p not in stored)
+    return plain + sum(weights.values())
 
 
 @torch.no_grad()
 def verbatim_fraction(sandwich: Sandwich, sent: nn.Module, layer_map: Sequence[int]) -> float:
-    """Share of the owner's parameters that were sent with the very same value.
+    """Share of the owner's parameters that were sent with the very same value; at least.
+
+    It can be more where a later compression dropped the place of a block that is shared, or
+    pruned single weights of a matrix whose channels are cut.
 
     Tensors are compared in their places, a block with the one it stands for: see
     `verbatim_elements`. What several places of the owner's model share counts once.

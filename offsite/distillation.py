@@ -16,7 +16,14 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from offsite.compression.calibration import Calibration, Call, evaluating, frozen, hidden_of
+from offsite.compression.calibration import (
+    Calibration,
+    Call,
+    evaluating,
+    frozen,
+    hidden_of,
+    refuse_float16,
+)
 from offsite.compression.emulator import Emulator
 from offsite.compression.layers import Described
 from offsite.compression.methods import Distill
@@ -37,10 +44,12 @@ def distill(emulator: Emulator, parameters: Distill, calibration: Calibration) -
     zero.
 
     Raises:
-        OffsiteError: weights are packed by `quantize`, and cannot be trained.
+        OffsiteError: weights are packed by `quantize`, and cannot be trained; or the model is
+            held in float16.
         NonFiniteLoss: the loss, or a weight, became NaN or infinite.
     """
     refuse_quantized(emulator, "distill before quantize")
+    refuse_float16(calibration.sandwich.model, "distill")
     student = replace(emulator, blocks=deepcopy(emulator.blocks))
     stored = [(p, p.dtype, p.requires_grad) for p in student.blocks.parameters()]
     for parameter, _, _ in stored:
@@ -88,7 +97,7 @@ class Lesson:
         teacher = self._run_teacher(batch)
         own, student = self._run_student(batch)
         terms = []
-        if own is not None and weights.lm_weight:
+        if own is not None:
             terms.append(weights.lm_weight * own.float())
         if weights.kd_weight:
             distances = []

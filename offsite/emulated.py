@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from offsite.blocks import get_blocks, renumber_block
@@ -19,6 +20,8 @@ from offsite.errors import NotAModel
 
 FILE = "emulator.json"
 SCHEMA = 1
+_DAMAGED = (AttributeError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError)
+"""What reading a damaged folder raises."""
 
 
 def is_needed(model: nn.Module) -> bool:
@@ -54,22 +57,23 @@ def rebuild(skeleton: nn.Module, folder: Path) -> nn.Module:
     """
     from safetensors.torch import load_file
 
-    described = json.loads((folder / FILE).read_text())
-    if described.get("schema") != SCHEMA:
-        raise NotAModel(
-            f"{folder / FILE} is of version {described.get('schema')}; this one reads {SCHEMA}"
-        )
-    for path, description in described["modules"].items():
-        parent, _, name = path.rpartition(".")
-        setattr(skeleton.get_submodule(parent), name, empty(description))
-    state = load_file(folder / "model.safetensors")
-    state |= {name: state[original] for name, original in described["shared"].items()}
     try:
+        described = json.loads((folder / FILE).read_text())
+        version = described["schema"]
+        if version != SCHEMA:
+            raise NotAModel(f"{folder / FILE} is of version {version}; this one reads {SCHEMA}")
+        for path, description in described["modules"].items():
+            parent, _, name = path.rpartition(".")
+            setattr(skeleton.get_submodule(parent), name, empty(description))
+        state = load_file(folder / "model.safetensors")
+        state |= {name: state[original] for name, original in described["shared"].items()}
         skeleton.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
-        raise NotAModel(f"{folder}: {str(error).splitlines()[-1].strip()}") from None
-    for name, original in described["shared"].items():
-        _tie(skeleton, name, original)
+        for name, original in described["shared"].items():
+            _tie(skeleton, name, original)
+    # The folder comes from the other party: whatever is wrong with it, it is not a model.
+    except _DAMAGED as error:
+        reason = (str(error).splitlines() or [""])[-1].strip()
+        raise NotAModel(f"{folder}: {type(error).__name__}: {reason}") from error
     # A module of ours may have been described before its block got its place.
     for position, block in enumerate(get_blocks(skeleton)):
         renumber_block(block, position)

@@ -79,7 +79,7 @@ def with_emulator(sandwich: Sandwich, emulator: Emulator) -> nn.Module:
     """What the data owner receives: adapter blocks around the emulator. Layout a-m-b.
 
     Adapter blocks are copies, to be trained; the emulator's own blocks become part of the
-    model, frozen.
+    model, which a tuning freezes but for what it trains.
     """
     order = sandwich.order(emulator.layer_map)
     originals = sandwich.blocks

@@ -6,6 +6,7 @@ Every output format prints these texts; none formats a number itself, so they ag
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -188,6 +189,25 @@ def one_line(text: object, limit: int = REASON_LENGTH) -> str:
     words = " ".join(str(text).split())
     clean = "".join(character if character.isprintable() else "\ufffd" for character in words)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def broken(text: str, width: int) -> list[str]:
+    """A name in lines of `width` letters: broken after commas and pluses, else after brackets.
+
+    A part that is longer still stays whole.
+
+    >>> broken("layer_drop(keep=4)+distill(corpus=text, steps=200)", 28)
+    ['layer_drop(keep=4)+', 'distill(corpus=text,', 'steps=200)']
+    >>> broken("perplexity_greedy(corpus=text)", 20)
+    ['perplexity_greedy(', 'corpus=text)']
+    """
+    lines = [""]
+    for part in re.findall(r"[^,+]*[,+]|[^,+]+", text):
+        for piece in re.findall(r"[^(]*\(|[^(]+", part) if len(part) > width else [part]:
+            if lines[-1] and len(lines[-1]) + len(piece) > width:
+                lines.append("")
+            lines[-1] += piece if lines[-1] else piece.lstrip()
+    return lines
 
 
 def _letter(index: int) -> str:

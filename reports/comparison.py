@@ -63,6 +63,7 @@ class Entry(NamedTuple):
     phase: str
     chance: float | None
     source: str
+    data: str
     examples: int | None
     experimental: str
 
@@ -88,6 +89,8 @@ class Observed:
     """Largest standard error over those items."""
     examples: int | None = None
     """To how many items the evaluation was cut; None if it scored the whole split."""
+    scored: frozenset[tuple[int | None, int | None]] = frozenset()
+    """`examples` and `items` of every value: more than one where they are not alike."""
 
     @property
     def numbers(self) -> list[float]:
@@ -98,6 +101,10 @@ class Observed:
     def mean(self) -> float:
         """The mean over seeds, where there is any value."""
         return fmean(self.values.values())
+
+    def is_comparable(self, other: Observed) -> bool:
+        """Whether every value of both was scored on the same items."""
+        return len(self.scored | other.scored) <= 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +142,11 @@ class Comparison:
         """Digests of what was loaded as this model."""
         found = (entry.source for entries in self.entries.values() for entry in entries)
         return frozenset(filter(None, found))
+
+    def data(self, *stages: str) -> frozenset[str]:
+        """Identities of the task's data that these kinds of stages took."""
+        found = (entry for entries in self.entries.values() for entry in entries)
+        return frozenset(entry.data for entry in found if entry.data and entry.stage in stages)
 
     @property
     def throughput(self) -> str:
@@ -285,6 +297,7 @@ def _observed(entries: list[Entry], upstream: list[Entry], matching: list[Entry]
         items=next((e.n for e in measured), None),
         stderr=max((e.stderr for e in measured if e.stderr is not None), default=None),
         examples=next((e.examples for e in measured if e.examples is not None), None),
+        scored=frozenset((e.examples, e.n) for e in measured),
     )
 
 

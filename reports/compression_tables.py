@@ -60,6 +60,16 @@ def compression_tables(frame: pd.DataFrame) -> tuple[Table, ...]:
     )
 
 
+def adapter_blocks(layout: str) -> str:
+    """The adapter blocks of a layout, as a suite gives them.
+
+    >>> adapter_blocks("2-8-2"), adapter_blocks("0,5,18,23-8")
+    ('2+2', '0,5,18,23')
+    """
+    before, _, last = layout.rpartition("-")
+    return before if "," in before else f"{layout.partition('-')[0]}+{last}"
+
+
 def common_budget(sizes: Mapping[Treatment, float]) -> Budget | None:
     """The median size; None unless enough emulators are within ON_BUDGET of it."""
     size = median(sizes.values()) if sizes else 0.0
@@ -72,11 +82,10 @@ def common_budget(sizes: Mapping[Treatment, float]) -> Budget | None:
 def _alike(comparison: Comparison) -> Iterator[Alike]:
     groups: dict[tuple[str, str], list[Treatment]] = {}
     for row in comparison.sandwiches:
-        adapter_blocks = f"{row.layout.partition('-')[0]}+{row.layout.rpartition('-')[2]}"
-        groups.setdefault((adapter_blocks, row.tuning), []).append(row)
-    for (adapter_blocks, tuning), rows in groups.items():
+        groups.setdefault((adapter_blocks(row.layout), row.tuning), []).append(row)
+    for (blocks, tuning), rows in groups.items():
         ordered = tuple(_best_first(comparison, rows))
-        yield Alike(adapter_blocks=adapter_blocks, tuning=tuning, rows=ordered)
+        yield Alike(adapter_blocks=blocks, tuning=tuning, rows=ordered)
 
 
 def _best_first(comparison: Comparison, rows: Sequence[Treatment]) -> list[Treatment]:

@@ -68,9 +68,18 @@ def _disclosure_table(owner: Comparison, tasks: Sequence[Comparison]) -> Table:
     footnotes = Footnotes()
     columns = (
         *emulator_labels(owner, owner.emulators, footnotes),
-        _given("parameters disclosed", "% ↓", "disclosed_fraction", owner, footnotes, PERCENT),
-        _given("parameters verbatim", "% ↓", "verbatim_fraction", owner, footnotes, PERCENT),
-        _given("sent", "MiB", "sent_bytes", owner, footnotes),
+        _given(
+            "parameters sent", "% of the model's ↓", "disclosed_fraction", owner, footnotes, PERCENT
+        ),
+        _given(
+            "parameters verbatim",
+            "% of the model's ↓",
+            "verbatim_fraction",
+            owner,
+            footnotes,
+            PERCENT,
+        ),
+        _given("bytes sent", "MiB", "sent_bytes", owner, footnotes),
         _given("emulator, stored", "MiB", "stored_bytes", owner, footnotes),
         _given("emulator, effective", "MiB", "effective_bytes", owner, footnotes),
         _given("block similarity", "cosine ↓", "block_similarity", owner, footnotes, SIMILARITY),

@@ -14,9 +14,10 @@ SIZE_NOTES = (
     "encoding makes of them.",
 )
 DISCLOSURE_NOTES = (
-    "Disclosed: share of the foundation model's parameters that the data owner receives, "
-    "embeddings and head included. Verbatim: share received bit for bit as it is.",
-    "Sent: all bytes that go to the data owner.",
+    "Parameters sent: share of the foundation model's parameters that the data owner receives, "
+    "embeddings and head included, whatever their values: trained, drawn anew or zero ones count, "
+    "so at most this share is the owner's. Verbatim: share received bit for bit as it is.",
+    "Bytes sent: all that goes to the data owner.",
     *SIZE_NOTES,
     "Block similarity: mean cosine of an emulator block's weights with the block it stands for.",
 )
@@ -62,18 +63,24 @@ def _spread_notes(seen: Sequence[Observed]) -> Iterator[str]:
 
 def _item_notes(seen: Sequence[Observed], metric: str) -> Iterator[str]:
     """Seeds say nothing of the items that were scored: that doubt is named beside the interval."""
-    errors = [observed.stderr for observed in seen if observed.stderr is not None]
-    items = sorted({observed.items for observed in seen if observed.items})
-    if not errors or not items:
-        return
+    known = [observed for observed in seen if observed.items and observed.stderr is not None]
+    items = sorted({observed.items for observed in known if observed.items and observed.stderr})
+    errors = [observed.stderr for observed in known if observed.stderr]
+    alike = sorted({observed.items for observed in known if observed.items and not observed.stderr})
+    scored = "items" if quality_style(metric) is PERCENT else "tokens"
+    for count in alike:
+        yield f"In an evaluation all {count:,} {scored} alike: no standard error, and no certainty."
+    if errors:
+        yield (
+            f"The interval does not cover the choice of scored {scored}: one evaluation of "
+            f"{' or '.join(f'{count:,}' for count in items)} {scored} has a standard error of up "
+            f"to {_points(max(errors), metric)}."
+        )
+
+
+def _points(error: float, metric: str) -> str:
     style = quality_style(metric)
-    unit = " points" if style is PERCENT else ""
-    counts = " or ".join(f"{count:,}" for count in items)
-    scored = "items" if style is PERCENT else "tokens"
-    yield (
-        f"The interval does not cover the choice of scored {scored}: one evaluation of {counts} "
-        f"{scored} has a standard error of up to {style.spread(max(errors))}{unit}."
-    )
+    return style.spread(error) + " points" * (style is PERCENT)
 
 
 def _column_notes(comparison: Comparison) -> Iterator[str]:

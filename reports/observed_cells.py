@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -33,6 +33,7 @@ SETTING_NAMES: Mapping[str, str] = {
     "emulator_finetuned": "emulator fine-tuned",
     "plug_in": "plug-in",
 }
+OTHER_ITEMS = "scored on different items"
 ARROWS: Mapping[Better, str] = {"higher": "↑", "lower": "↓"}
 
 
@@ -121,6 +122,8 @@ def gap_cell(
     if gain is None:
         # Why stands in the two cells it would be made of.
         return Absent(word="not known")
+    if not plug_in.is_comparable(emulator):
+        return _undefined(OTHER_ITEMS, footnotes)
     style = quality_style(metric)
     return Number(
         estimate=gain,
@@ -162,34 +165,44 @@ def mebibytes(observed: Sequence[Observed]) -> Style:
 
 def raw_leak_cell(comparison: Comparison, emulator: Treatment, footnotes: Footnotes) -> Cell:
     """How much of the full model's score the untuned emulator has."""
-    metric = comparison.metrics[0]
-    pair = _zero_shot(comparison, emulator)
-    return _leak_cell(pair and raw_leak(*pair, comparison.better(metric)), footnotes)
+    better = comparison.better(comparison.metrics[0])
+    return _leak_cell(
+        comparison, emulator, footnotes, lambda part, whole: raw_leak(part.mean, whole.mean, better)
+    )
 
 
 def corrected_leak_cell(comparison: Comparison, emulator: Treatment, footnotes: Footnotes) -> Cell:
     """How much of the full model's lead over chance the untuned emulator has."""
-    metric = comparison.metrics[0]
-    pair = _zero_shot(comparison, emulator)
-    stderr = comparison.setting("full_zero_shot", emulator, metric).stderr or 0.0
-    leak = pair and corrected_leak(
-        *pair, comparison.better(metric), chance=comparison.chance(metric), stderr=stderr
+    better = comparison.better(comparison.metrics[0])
+    chance = comparison.chance(comparison.metrics[0])
+    return _leak_cell(
+        comparison,
+        emulator,
+        footnotes,
+        lambda part, whole: corrected_leak(
+            part.mean, whole.mean, better, chance=chance, stderr=whole.stderr or 0.0
+        ),
     )
-    return _leak_cell(leak, footnotes)
 
 
-def _zero_shot(comparison: Comparison, emulator: Treatment) -> tuple[float, float] | None:
-    """What the untuned emulator and the untuned full model score; None unless both did."""
+def _leak_cell(
+    comparison: Comparison,
+    emulator: Treatment,
+    footnotes: Footnotes,
+    leak_of: Callable[[Observed, Observed], Leak],
+) -> Cell:
+    """A leak from what the untuned emulator and the untuned full model score."""
     metric = comparison.metrics[0]
     part = comparison.setting("emulator_zero_shot", emulator, metric)
     whole = comparison.setting("full_zero_shot", emulator, metric)
-    return (part.mean, whole.mean) if part.values and whole.values else None
-
-
-def _leak_cell(leak: Leak | None, footnotes: Footnotes) -> Cell:
-    if leak is None:
+    if not (part.values and whole.values):
         # Why stands in the cells of the two settings.
         return Absent(word="not known")
+    leak = leak_of(part, whole) if part.is_comparable(whole) else Leak(reason=OTHER_ITEMS)
     if leak.value is None:
-        return Absent(word="undefined", mark=footnotes.mark(f"undefined: {leak.reason}"))
+        return _undefined(leak.reason, footnotes)
     return Number(estimate=estimate([leak.value]), style=PERCENT)
+
+
+def _undefined(reason: str, footnotes: Footnotes) -> Absent:
+    return Absent(word="undefined", mark=footnotes.mark(f"undefined: {reason}"))

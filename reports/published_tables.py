@@ -24,13 +24,19 @@ from reports.cells import (
 )
 from reports.comparison import Comparison, Treatment, comparisons
 from reports.observed_cells import ARROWS, SETTING_NAMES, compression_cell, number_cell
-from reports.published import PublishedNumber, is_published_model, place, published_numbers
+from reports.published import (
+    PublishedNumber,
+    is_published_data,
+    is_published_model,
+    place,
+    published_numbers,
+)
 from reports.record import SETTINGS
 from reports.statistics import estimate
 
 METRICS = ("acc", "exact_match", "perplexity", "top1")
 """What the published tables score."""
-STAND_IN_NOTE = "Published numbers exist for these rows; not shown: stand-in models."
+STAND_IN_NOTE = "Published numbers exist for these rows; not shown: stand-in models or other data."
 NOTES = (
     "Difference: ours minus the paper's. ±: of ours only; the paper has one run and no interval.",
     "The paper's checkpoint is the one with the best emulator, for PIQA, HellaSwag, WikiText and "
@@ -55,7 +61,7 @@ class Pair:
 
 
 def published_tables(frame: pd.DataFrame) -> tuple[Table, ...]:
-    """Ours beside the paper's for every model that is the paper's and has rows of it."""
+    """Ours beside the paper's for every model and task that are the paper's and have rows of it."""
     by_model: dict[str, list[Comparison]] = {}
     for comparison in comparisons(frame):
         if is_the_papers(comparison) and any(_pairs(comparison)):
@@ -64,15 +70,21 @@ def published_tables(frame: pd.DataFrame) -> tuple[Table, ...]:
 
 
 def stand_in_notes(comparison: Comparison) -> tuple[str, ...]:
-    """What to say where a model only bears the name of a published one."""
+    """What to say where a model or a task only bears the name of a published one."""
     is_stand_in = not is_the_papers(comparison) and any(_pairs(comparison))
     return (STAND_IN_NOTE,) if is_stand_in else ()
 
 
 def is_the_papers(comparison: Comparison) -> bool:
-    """Whether all that was loaded under the model's name is the published model."""
-    sources = comparison.sources
-    return bool(sources) and all(is_published_model(comparison.model, s) for s in sources)
+    """Whether all that was loaded under the two names is the published model and its data."""
+    model, task = comparison.model, comparison.task
+    scored, tuned_on = comparison.data("evaluate"), comparison.data("tune", "finetune")
+    return (
+        bool(comparison.sources and (scored or tuned_on))
+        and all(is_published_model(model, source) for source in comparison.sources)
+        and all(is_published_data(task, identity) for identity in scored)
+        and all(is_published_data(task, identity, scored=False) for identity in tuned_on)
+    )
 
 
 def _pairs(comparison: Comparison) -> Iterator[Pair]:

@@ -49,12 +49,13 @@ COLUMNS = {
 FURTHER_COLUMNS = {
     "chance": "Float64",
     "source": "string",
+    "data": "string",
     "examples": "Int64",
     "experimental": "string",
 }
 """What our own tables need beside the documented columns: what knowing nothing scores, the digest
-of the model that went in, how many examples the evaluation was cut to, and why the compression is
-experimental."""
+of the model that went in and the identity of the task's data, how many examples the evaluation was
+cut to, and why the compression is experimental."""
 
 NOT_RUN = "not run"
 """Stands where an outcome would, for a stage that left nothing. No record has it."""
@@ -319,6 +320,7 @@ def _row(run: StageRun, record: Record | None, metric: Metric | None) -> tuple[A
         str((record and record.environment.get("commit")) or ""),
         metric.chance if metric else None,
         record.inputs.get("model", "") if record else "",
+        record.inputs.get("data", "") if record else "",
         _examples(record.params) if record else None,
         _experimental(record.facts) if record else "",
     )

@@ -30,6 +30,7 @@ from reports.comparison import Comparison, Treatment, comparisons
 from reports.notes import cost_notes, quality_notes
 from reports.observed_cells import (
     ARROWS,
+    OTHER_ITEMS,
     SETTING_NAMES,
     compression_cell,
     exact_cell,
@@ -40,7 +41,7 @@ from reports.observed_cells import (
 )
 from reports.published_tables import stand_in_notes
 from reports.record import SETTINGS
-from reports.statistics import Better, estimate
+from reports.statistics import Better
 
 WHOLE_MODEL = Text(text="full fine-tuning")
 PAPER_ORDER = (
@@ -74,7 +75,7 @@ def settings_table(comparison: Comparison) -> Table:
         *_label_columns(comparison, footnotes),
         *_quality_columns(comparison, metric, footnotes),
         *_cost_columns(comparison, footnotes),
-        *_order_column(comparison, metric),
+        *_order_column(comparison, metric, footnotes),
     )
     return Table(
         name=f"{comparison.model}-{comparison.task}",
@@ -95,7 +96,7 @@ def quality_table(comparison: Comparison, metric: str) -> Table:
     columns = (
         *_label_columns(comparison, footnotes),
         *_quality_columns(comparison, metric, footnotes),
-        *_order_column(comparison, metric),
+        *_order_column(comparison, metric, footnotes),
     )
     return Table(
         name=f"{comparison.model}-{comparison.task}-{metric}",
@@ -218,19 +219,27 @@ def _training_cells(
     return tuple(cells)
 
 
-def _order_column(comparison: Comparison, metric: str) -> Iterator[Column]:
+def _order_column(comparison: Comparison, metric: str, footnotes: Footnotes) -> Iterator[Column]:
+    """Yes, no or not known; why stands in a footnote, as the column has no room for it."""
     if not comparison.has("plug_in"):
         return
-    cells = tuple(
-        Text(text=_order(comparison, treatment, metric)) if treatment.layout else NOT_APPLICABLE
-        for treatment in comparison.treatments
-    )
-    yield Column(header="paper's order", cells=cells, kind="verdict")
+    cells: list[Cell] = []
+    for treatment in comparison.treatments:
+        if not treatment.layout:
+            cells.append(NOT_APPLICABLE)
+            continue
+        verdict = _order(comparison, treatment, metric)
+        word, _, why = verdict.partition(": ")
+        cells.append(Text(text=word, mark=footnotes.mark(verdict) if why else ""))
+    yield Column(header="paper's order", cells=tuple(cells), kind="verdict")
 
 
 def _order(comparison: Comparison, treatment: Treatment, metric: str) -> str:
     observed = {
-        setting: comparison.setting(setting, treatment, metric).numbers for setting in SETTINGS
+        str(setting): comparison.setting(setting, treatment, metric) for setting in SETTINGS
     }
-    means = {str(name): estimate(values).mean for name, values in observed.items() if values}
+    measured = [found for found in observed.values() if found.values]
+    if not all(found.is_comparable(measured[0]) for found in measured):
+        return f"not known: {OTHER_ITEMS}"
+    means = {name: found.mean for name, found in observed.items() if found.values}
     return paper_order(means, comparison.better(metric))

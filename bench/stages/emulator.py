@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bench.errors import SuiteError
 from bench.stages.loading import cut_as_planned, load_foundation
 from bench.stages.work import StageResult, Work
 from bench.tasks.task import batches, prepare
@@ -73,6 +74,8 @@ def corpus_of(described: dict[str, Any], data: dict[str, str], foundation: Found
     """The training split of a task, as a compression looks at it."""
     task = prepare(described, data, foundation)
     examples = task.training_examples()
+    if not examples:
+        raise SuiteError("the corpus's train split holds no example (too short for one block?)")
 
     def draw(batch_size: int, seed: int) -> Iterator[Batch]:
         return batches(task, examples, batch_size=batch_size, seed=seed)
@@ -80,7 +83,7 @@ def corpus_of(described: dict[str, Any], data: dict[str, str], foundation: Found
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         return task.loss(model, batch)
 
-    return Corpus(draw, loss_of)
+    return Corpus(draw, loss_of, len(examples))
 
 
 def _experimental(described: list[dict[str, Any]]) -> list[str]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from offsite.blocks import get_blocks
+from offsite.errors import OffsiteError
 from offsite.training import Batch
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Corpus:
     """Called with a batch size and a seed of the order; endless."""
     loss_of: Callable[[nn.Module, Batch], Tensor]
     """Mean loss of a batch. It runs the model without a key-value cache."""
+    samples: int | None = None
+    """How many there are before they repeat; None if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,19 @@ class Calibration:
     corpus: Corpus
 
     def batches(self, samples: int, seed: int, *, batch_size: int = BATCH_SIZE) -> list[Batch]:
-        """`samples` samples of the corpus in the order of `seed`, on the model's device."""
+        """`samples` samples of the corpus in the order of `seed`, on the model's device.
+
+        None of them comes twice: a corpus of fewer gives all it has.
+        """
         device = next(self.sandwich.model.parameters()).device
-        count = -(-samples // batch_size)
-        return [b.to(device) for b in islice(self.corpus.batches(batch_size, seed), count)]
+        left = samples if self.corpus.samples is None else min(samples, self.corpus.samples)
+        found = []
+        for batch in self.corpus.batches(batch_size, seed):
+            found.append(first_of(batch, left).to(device))
+            left -= found[-1].samples
+            if not left:
+                return found
+        raise OffsiteError(f"the corpus ends {left} samples before the {samples} asked for")
 
     def calls(self, batches: list[Batch]) -> list[Call]:
         """Each batch as it reaches the middle of the owner's model."""
@@ -138,6 +149,41 @@ class Calibration:
     def loss(self, emulator: Emulator, batch: Batch) -> Tensor:
         """The model's mean loss on a batch with `emulator` in its middle."""
         return self.corpus.loss_of(self.view(emulator), batch)
+
+
+def first_of(batch: Batch, samples: int) -> Batch:
+    """The first `samples` of a batch; all of it if it has no more."""
+    if samples >= batch.samples:
+        return batch
+    inputs = {name: tensor[:samples] for name, tensor in batch.inputs.items()}
+    mask = inputs.get("attention_mask")
+    shape = next(iter(inputs.values())).shape
+    is_text = batch.tokens_padded is not None
+    padded = shape[0] * shape[1] if is_text else None
+    real = int(mask.sum()) if is_text and mask is not None else padded
+    return Batch(inputs, samples, real, padded)
+
+
+def scored(batch: Batch) -> int:
+    """How many terms the mean loss of a batch is over: labelled tokens, or samples.
+
+    Labels of a position that is not scored are -100, as in the libraries; a batch without
+    labels is scored at every real token.
+    """
+    labels = batch.inputs.get("labels")
+    if labels is None:
+        return batch.tokens_real or batch.samples
+    # The first position has nothing before it that could predict it.
+    return len(labels) if labels.dim() == 1 else int((labels[:, 1:] != -100).sum())
+
+
+def refuse_float16(model: nn.Module, method: str) -> None:
+    """Raise OffsiteError if `model` is held in float16, in which small gradients become zero."""
+    if any(parameter.dtype == torch.float16 for parameter in model.parameters()):
+        raise OffsiteError(
+            f"{method} needs gradients, and float16 loses the small ones; "
+            "hold the model in bfloat16 or float32"
+        )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from offsite.architectures import Architecture
 from offsite.blocks import architecture_of
 from offsite.compression.methods import METHODS, Parameters
+from offsite.errors import OffsiteError
 
 if TYPE_CHECKING:
     from offsite.compression.calibration import Corpus
@@ -96,6 +97,9 @@ def _calibration(
 
     if parameters.corpus is None:
         return None
+    if parameters.corpus not in (corpora or {}):
+        known = ", ".join(corpora or {}) or "none"
+        raise OffsiteError(f"no corpus {parameters.corpus!r} is given; given: {known}")
     return Calibration(sandwich, (corpora or {})[parameters.corpus])
 
 

@@ -20,7 +20,13 @@ from torch import Tensor, nn
 
 from offsite.architectures import Architecture
 from offsite.blocks import roles
-from offsite.compression.calibration import Calibration, evaluating, frozen
+from offsite.compression.calibration import (
+    Calibration,
+    evaluating,
+    frozen,
+    refuse_float16,
+    scored,
+)
 from offsite.compression.channels import (
     Made,
     channel_matrices,
@@ -50,8 +56,8 @@ class Statistics:
     inputs: Tensor
     """A: mean of x x^T over tokens, (in, in)."""
     outputs: Tensor
-    """G: mean of g g^T over tokens, (out, out); g is dL/dy times the batch's tokens, so the
-    gradient of a token's own loss as far as tokens are independent."""
+    """G: mean of g g^T over scored tokens, (out, out); g is dL/dy times how many a batch has, so
+    the gradient of a token's own loss as far as tokens are independent."""
 
 
 def grad_ot(emulator: Emulator, parameters: GradOt, calibration: Calibration) -> Emulator:
@@ -68,9 +74,11 @@ def grad_ot(emulator: Emulator, parameters: GradOt, calibration: Calibration) ->
     once for every few blocks: as many as hold the statistics to the emulator's stored bytes.
 
     Raises:
-        OffsiteError: a matrix is no plain one any more (quantised, or factored before).
+        OffsiteError: a matrix is no plain one any more (quantised, or factored before); or the
+            model is held in float16.
         NonFiniteLoss: a loss was NaN or infinite.
     """
+    refuse_float16(calibration.sandwich.model, "grad_ot")
     batches = calibration.batches(parameters.samples, parameters.seed)
     made: Made = {}
     blocks: list[nn.Module] = []
@@ -249,7 +257,7 @@ def _collect(
     if not watched:
         return found
     first = emulator.blocks[min(place for place in linears if linears[place])]
-    tokens = 0
+    tokens = terms = 0
     with frozen(calibration.sandwich.model), frozen(emulator.blocks), torch.enable_grad():
         for batch in batches:
             with _watching(first, watched, batch) as counted:
@@ -258,10 +266,11 @@ def _collect(
                     raise NonFiniteLoss(f"grad_ot's loss is {float(loss.detach())}")
                 loss.backward()  # type: ignore[no-untyped-call]
             tokens += counted[0]
+            terms += scored(batch)
     for _, seen in watched:
         seen.gradient /= len(batches)
         seen.inputs /= tokens
-        seen.outputs /= tokens
+        seen.outputs /= terms
     return found
 
 
@@ -300,7 +309,8 @@ def _watching(
         def back(gradient: Tensor) -> None:
             gradients = rows(gradient)
             seen.gradient += gradients.T @ inputs
-            seen.outputs += len(gradients) ** 2 * (gradients.T @ gradients)
+            # Of each term's own loss: that of the batch is their mean.
+            seen.outputs += scored(batch) ** 2 * (gradients.T @ gradients)
 
         output.register_hook(back)  # type: ignore[no-untyped-call]
 

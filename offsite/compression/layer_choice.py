@@ -47,7 +47,8 @@ def random_init(emulator: Emulator, parameters: RandomInit) -> Emulator:
     """
     result = keep(emulator, range(len(emulator.blocks)))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(parameters.seed)
+        # Not torch.manual_seed, which would also seed the generators of every GPU.
+        torch.default_generator.manual_seed(parameters.seed)
         for block in result.blocks:
             _draw(block)
     return result

@@ -24,6 +24,7 @@ from offsite.compression.channels import (
 )
 from offsite.compression.emulator import Emulator
 from offsite.compression.methods import LowRank
+from offsite.errors import BadLayout
 from offsite.training import NonFiniteLoss
 
 SMALLEST = 1e-6
@@ -115,16 +116,26 @@ def low_rank(
 
 
 def rank_of(shape: Sequence[int], keep: float) -> int | None:
-    """The rank at which two factors have `keep` of the parameters of a matrix; at least 1.
+    """The rank at which two factors have `keep` of the parameters of a matrix.
 
     None if they would not be smaller than the matrix, or `keep` is 1.
+
+    Raises:
+        BadLayout: less than one rank would stay.
 
     >>> rank_of((64, 64), 0.5)
     16
     """
     out, in_ = shape
-    rank = max(1, floor_of(keep * out * in_ / (out + in_)))
-    return None if keep == 1 or rank * (out + in_) >= out * in_ else rank
+    if keep == 1 or out + in_ >= out * in_:
+        return None
+    rank = floor_of(keep * out * in_ / (out + in_))
+    if rank < 1:
+        least = (out + in_) / (out * in_)
+        raise BadLayout(
+            f"keep {keep:g} leaves no rank of a matrix of {out} x {in_}; at least {least:.3g} does"
+        )
+    return None if rank * (out + in_) >= out * in_ else rank
 
 
 def of_rank(linear: nn.Module, rank: int, moment: Tensor | None = None) -> nn.Module:
@@ -265,7 +276,8 @@ def _chosen(
 
 def _root(moment: Tensor) -> Tensor:
     """S with S S^T = `moment`, whose smallest eigenvalues are raised to a share of the mean."""
-    values, vectors = torch.linalg.eigh(moment.float())
+    # float64: some inputs are a thousand times the others, and their squares are summed here.
+    values, vectors = torch.linalg.eigh(moment.double())
     least = (SMALLEST * values.mean()).clamp(min=torch.finfo(torch.float32).tiny)
-    root: Tensor = vectors * values.clamp(min=least).sqrt()
+    root: Tensor = (vectors * values.clamp(min=least).sqrt()).float()
     return root

@@ -12,7 +12,7 @@ at, `samples` how much of it, `seed` what a method draws with.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
@@ -27,6 +27,9 @@ CorpusName = Annotated[str, MinLen(1)]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
     """What every method's parameters offer."""
+
+    def __post_init__(self) -> None:
+        check_limits(self)
 
     def depth(self, middle: int) -> int:
         """How many blocks the emulator of a middle of `middle` blocks has.
@@ -52,10 +55,15 @@ class LayerDrop(Parameters):
     """Instead of `keep`: positions in the middle, from 0, in order."""
 
     def __post_init__(self) -> None:
+        check_limits(self)
         if (self.keep is None) == (self.blocks is None):
             raise BadLayout("layer_drop needs either keep: COUNT or blocks: [POSITIONS]")
         if self.blocks and sorted(set(self.blocks)) != list(self.blocks):
             raise BadLayout(f"blocks {list(self.blocks)} must be in order, each once")
+        if self.blocks and (self.choose, self.rounding) != ("uniform", "nearest-even"):
+            raise BadLayout("blocks: [POSITIONS] are chosen already; leave out choose and rounding")
+        if self.seed and self.choose != "random":
+            raise BadLayout("seed is of choose: random; leave it out")
         if self.keep == 1 and self.choose == "uniform":
             raise BadLayout("evenly spaced blocks are 2 or more; keep: 1 needs choose: random")
 
@@ -149,6 +157,7 @@ class NofM(Parameters):
     """What is left at the end of a row counts as filled up with zeros."""
 
     def __post_init__(self) -> None:
+        check_limits(self)
         if self.n >= self.m:
             raise BadLayout(f"n_m keeps n of m weights; n {self.n} must be below m {self.m}")
 
@@ -183,6 +192,7 @@ class Quantize(Parameters):
     """Weights of a row that share a scale, in `rtn`; nf4 has blocks of 64."""
 
     def __post_init__(self) -> None:
+        check_limits(self)
         if self.format != "rtn" and (self.bits, self.group) != (4, 128):
             raise BadLayout(
                 f"bits and group are for format: rtn; {self.format} has "
@@ -209,6 +219,11 @@ class LowRank(Parameters):
     """Activation-aware SVD (SVD-LLM): the error is weighed by the inputs seen here."""
     samples: Samples = 128
     seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+        if self.corpus is None and (self.samples, self.seed) != (128, 0):
+            raise BadLayout("samples and seed are of a corpus; leave them out, or give one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +283,7 @@ class Distill(Parameters):
     seed: Seed = 0
 
     def __post_init__(self) -> None:
+        check_limits(self)
         if not (self.kd_weight or self.lm_weight or self.logit_weight):
             raise BadLayout("distill needs a weight above 0: kd_weight, lm_weight or logit_weight")
         if self.layerwise and not self.kd_weight:
@@ -335,6 +351,40 @@ METHODS: dict[str, Method] = {
     "scale_ot": Method(ScaleOt, "offsite.compression.scale_ot:scale_ot", SECOND_HAND),
     "wanda": Method(Wanda, "offsite.compression.pruning:wanda"),
 }
+
+
+def check_limits(parameters: Parameters) -> None:
+    """Raise BadLayout for the first value beyond what its type says.
+
+    A suite's values are checked when it is read; this is for those given in Python.
+    """
+    for name, hint in get_type_hints(type(parameters), include_extras=True).items():
+        value = getattr(parameters, name)
+        if isinstance(value, str | tuple | None):
+            continue
+        for limit in _limits(hint):
+            sentence = _beyond(value, limit)
+            if sentence:
+                raise BadLayout(f"{name} is {value}; it must be {sentence}")
+
+
+def _limits(hint: Any) -> list[object]:  # noqa: ANN401 - a type
+    inner = [limit for each in get_args(hint) for limit in _limits(each)]
+    return [*getattr(hint, "__metadata__", ()), *inner]
+
+
+def _beyond(value: Any, limit: object) -> str:  # noqa: ANN401 - a number
+    """What `value` must be and is not; empty if it is."""
+    match limit:
+        case Ge(ge=bound) if value < bound:
+            return f"at least {bound}"
+        case Gt(gt=bound) if value <= bound:
+            return f"above {bound}"
+        case Le(le=bound) if value > bound:
+            return f"at most {bound}"
+        case Lt(lt=bound) if value >= bound:
+            return f"below {bound}"
+    return ""
 
 
 def _kept(keep: int, middle: int, *, least: int = 1) -> int:

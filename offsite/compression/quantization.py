@@ -145,11 +145,11 @@ class QuantizedLinear(nn.Module):
     """
 
     kind = "quantized"
-    codes: Tensor
+    codes: nn.Parameter
     """uint8, (out_features, bytes of a row)."""
-    scales: Tensor
+    scales: nn.Parameter
     """(out_features, groups)."""
-    zeros: Tensor | None
+    zeros: nn.Parameter | None
     """`rtn` only: codes of weight 0, packed like `codes`. uint8, (out_features, bytes)."""
     levels: Tensor
     """`nf4` only: `NF4_LEVELS`, which are not stored."""
@@ -171,14 +171,17 @@ class QuantizedLinear(nn.Module):
         self.format, self.bits, self.group = format, bits, group
         groups = -(-in_features // group)
 
-        def room(count: int) -> Tensor:
+        def room(count: int) -> nn.Parameter:
             shape = out_features, packed_length(count, bits)
-            return torch.empty(shape, dtype=torch.uint8, device=device)
+            codes = torch.empty(shape, dtype=torch.uint8, device=device)
+            return nn.Parameter(codes, requires_grad=False)
 
-        self.register_buffer("codes", room(in_features))
+        # Parameters, though none is trained: what layers share they still share on another
+        # device, where every buffer would get a copy of its own.
+        self.register_parameter("codes", room(in_features))
         scales = torch.empty(out_features, groups, dtype=dtype, device=device)
-        self.register_buffer("scales", scales)
-        self.register_buffer("zeros", room(groups) if format == "rtn" else None)
+        self.register_parameter("scales", nn.Parameter(scales, requires_grad=False))
+        self.register_parameter("zeros", room(groups) if format == "rtn" else None)
         if format == "nf4":
             levels = torch.tensor(NF4_LEVELS, dtype=torch.float32, device=device)
             self.register_buffer("levels", levels, persistent=False)
@@ -220,7 +223,7 @@ class QuantizedLinear(nn.Module):
     def with_bias(self, bias: nn.Parameter | None) -> Self:
         """Another layer that shares the weight of this one."""
         twin = self.empty(**self.description() | {"bias": False})
-        twin._buffers = dict(self._buffers)
+        twin._parameters = dict(self._parameters)
         twin.bias = bias
         return twin.train(self.training)
 

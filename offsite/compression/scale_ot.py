@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from offsite.architectures import Architecture
 from offsite.blocks import roles
-from offsite.compression.calibration import Calibration, evaluating, frozen
+from offsite.compression.calibration import Calibration, evaluating, frozen, refuse_float16
 from offsite.compression.channels import Made, exchanged, floor_of, matrix_of, once
 from offsite.compression.emulator import Emulator
 from offsite.compression.low_rank import of_rank
@@ -121,9 +121,11 @@ def scale_ot(emulator: Emulator, parameters: ScaleOt, calibration: Calibration) 
     and value are one matrix, it has one rank.
 
     Raises:
-        OffsiteError: an attention matrix is no plain one any more.
+        OffsiteError: an attention matrix is no plain one any more; or the model is held in
+            float16.
         NonFiniteLoss: a loss was NaN or infinite.
     """
+    refuse_float16(calibration.sandwich.model, "scale_ot")
     count = floor_of(parameters.replace * len(emulator.blocks))
     replaced: dict[int, nn.Module] = {}
     if count:

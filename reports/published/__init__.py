@@ -30,6 +30,20 @@ REPOSITORIES: Mapping[str, tuple[str, ...]] = {
     "clip-vit-g": ("timm/vit_giant_patch14_clip_*", "laion/CLIP-ViT-g-14-*"),
 }
 """Where the published models are on the hub. Anything else under such a name is a stand-in."""
+BUDGET = frozenset(
+    {
+        *("batch_size", "corpus", "learning_rate", "precision"),
+        *("schedule", "steps", "warmup_steps", "weight_decay"),
+    }
+)
+"""Parameters of a distillation that say how long and on what, not towards which goal."""
+VISION_GOAL = frozenset({"kd_weight=1", "lm_weight=0"})
+DISTILLATION_GOALS: Mapping[str, frozenset[str]] = {
+    "eva-giant": VISION_GOAL,
+    "clip-vit-g": VISION_GOAL,
+}
+"""The weights of the paper's distillation loss, as labels name them: where they are the defaults
+(30 on hidden states, 1 on the text), labels name none."""
 
 
 class Place(NamedTuple):
@@ -60,6 +74,18 @@ class PublishedNumber:
     """Why it may not be what it seems; empty if nothing is known against it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedData:
+    """Where a published task's rows are on the hub."""
+
+    repositories: tuple[str, ...]
+    """All names of the same data set."""
+    config: str
+    """Empty: there is only one."""
+    scored: tuple[str, ...]
+    """The hub's split, or slice of one, that the score is of."""
+
+
 @cache
 def published_numbers() -> Mapping[Place, PublishedNumber]:
     """Every number of the shipped tables, by its place."""
@@ -67,6 +93,20 @@ def published_numbers() -> Mapping[Place, PublishedNumber]:
     found = {number.place: number for number in numbers}
     assert len(found) == len(numbers), "two published numbers have one place"
     return MappingProxyType(found)
+
+
+@cache
+def published_data() -> Mapping[str, PublishedData]:
+    """The data of every published task, by its name."""
+    with (FOLDER / "data.csv").open(encoding="utf-8", newline="") as stream:
+        return {
+            row["task"]: PublishedData(
+                repositories=tuple(row["repositories"].split()),
+                config=row["config"],
+                scored=tuple(row["scored"].split()),
+            )
+            for row in csv.DictReader(stream)
+        }
 
 
 def place(
@@ -78,7 +118,13 @@ def place(
     ...       tuning="full", setting="plug_in", task="t", metric="acc").compression
     'layer_drop(keep=8)+distill'
     """
-    compression = re.sub(r"(^|\+)distill\([^)]*\)", r"\1distill", compression)
+    goal = DISTILLATION_GOALS.get(model, frozenset())
+
+    def without_budget(found: re.Match[str]) -> str:
+        given = [each for each in found[2].split(", ") if each.partition("=")[0] not in BUDGET]
+        return found[1] if goal == set(given) else f"{found[1]}({', '.join(given)})"
+
+    compression = re.sub(r"((?:^|\+)distill)\(([^)]*)\)", without_budget, compression)
     return Place(model, layout, compression, tuning, setting, task, metric)
 
 
@@ -93,6 +139,31 @@ def is_published_model(model: str, digest: str) -> bool:
     repository = digest.removeprefix("commit:").partition("@")[0]
     return digest.startswith("commit:") and any(
         fnmatchcase(repository, pattern) for pattern in REPOSITORIES.get(model, ())
+    )
+
+
+def is_published_data(task: str, identity: str, *, scored: bool = True) -> bool:
+    """Whether data, `commit:REPOSITORY@COMMIT?config=...&test=...`, is that of the paper.
+
+    The split that is scored, `validation` for want of a `test`, has to be the paper's too. What is
+    tuned on may be any slice: that is `scored=False`.
+
+    >>> is_published_data("piqa", "commit:baber/piqa@142f6d?train=train&validation=validation")
+    True
+    >>> is_published_data("piqa", "sha256:0123")
+    False
+    """
+    expected = published_data().get(task)
+    source, _, rows = identity.partition("?")
+    repository = source.removeprefix("commit:").partition("@")[0]
+    # Not parse_qs: a slice, `train[:85%]+validation`, stands in the identity as it is.
+    found = {key: value for key, _, value in (row.partition("=") for row in rows.split("&"))}
+    return (
+        expected is not None
+        and source.startswith("commit:")
+        and repository in expected.repositories
+        and expected.config in ("", found.get("config", ""))
+        and (not scored or found.get("test", found.get("validation")) in expected.scored)
     )
 
 

@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from reports.cells import NOT_APPLICABLE, Absent, Cell, Column, Number, Table
+from reports.cells import NOT_APPLICABLE, Absent, Cell, Column, Number, Table, broken
 from reports.notes import shared_notes
 
 WIDTH = 118
@@ -81,8 +81,14 @@ def _joined(labels: Sequence[Column]) -> list[RichText]:
     """The label cells of each row in one cell."""
     rows = zip(*(column.cells for column in labels), strict=True)
     return [
-        RichText(" ".join(_marked(cell) for cell in row if cell != NOT_APPLICABLE)) for row in rows
+        RichText(" ".join(_name(cell) for cell in row if cell != NOT_APPLICABLE)) for row in rows
     ]
+
+
+def _name(cell: Cell) -> str:
+    """A label, on several lines if it is long."""
+    text = "\n".join(broken(cell.text, LABEL_WIDTH))
+    return f"{text} [{cell.mark}]" if cell.mark else text
 
 
 def _marked(cell: Cell) -> str:

@@ -313,6 +313,12 @@ PLUG_IN = {
     "layer_drop(keep=2)": 44.0,
 }
 OPT = "commit:facebook/opt-1.3b@3f5c25d0bc631cb57ac65913f76e22c2dfb61d62"
+OPT_DATA = {
+    "openbookqa": "commit:allenai/openbookqa@388097ea7776?config=main&test=test&train=train[:90%]"
+    "&validation=train[90%:]",
+    "wikitext2": "commit:Salesforce/wikitext@b08601e04326?config=wikitext-2-raw-v1"
+    "&test=validation&train=train&validation=test",
+}
 OPT_CUT = {"layout": "2-8-2", "compression": "layer_drop(keep=8)+distill(steps=2000)"}
 OPT_SCORES = {
     "openbookqa": {
@@ -354,6 +360,15 @@ def with_chance(metrics: tuple[Metric, ...], chance: float) -> tuple[Metric, ...
     return tuple(metric.model_copy(update={"chance": chance}) for metric in metrics)
 
 
+def fill_row(store: SyntheticStore, layout: str, compression: str, plug_in: float) -> None:
+    """One disclosed compression of `m` on `t` with its plug-in; the plan is not saved."""
+    labels = {"model": "m", "layout": layout, "compression": compression}
+    digest = store.plan("disclose", **labels)
+    store.save(store.record(digest, "disclose", *disclosed(0.5, 1.0, 1.0)))
+    digest = store.plan("evaluate", task="t", setting="plug_in", tuning="full", seed=0, **labels)
+    store.save(store.record(digest, "evaluate", accuracy("acc", plug_in, 0.1)))
+
+
 def fill_compressions(store: SyntheticStore) -> Path:
     """Six compressions of one model on two tasks, each disclosed; returns the plan's path."""
     model = {"model": "owner-lm"}
@@ -389,11 +404,12 @@ def _compressed(store, labels, made):
             store.save(store.record(digest, "evaluate", *perplexity(value)))
 
 
-def fill_published(store: SyntheticStore, source: str = OPT) -> Path:
+def fill_published(
+    store: SyntheticStore, source: str = OPT, data: dict[str, str] | None = None
+) -> Path:
     """OPT-1.3B as in the paper's Table 1, on two of its tasks; returns the plan's path."""
-    inputs = {"inputs": {"model": source}}
     digest = store.plan("emulator", model="opt-1.3b", **OPT_CUT)
-    store.save(store.record(digest, "emulator", **inputs))
+    store.save(store.record(digest, "emulator", inputs={"model": source}))
     for task, scores in OPT_SCORES.items():
         for setting, value in scores.items():
             labels = {"model": "opt-1.3b", "task": task, "setting": setting}
@@ -407,6 +423,7 @@ def fill_published(store: SyntheticStore, source: str = OPT) -> Path:
                 metrics = (
                     (accuracy("acc", score, 0.02),) if task == "openbookqa" else perplexity(score)
                 )
-                given = inputs if setting == "full_zero_shot" else {}
-                store.save(store.record(digest, "evaluate", *metrics, **given))
+                inputs = {"data": (data or OPT_DATA)[task]}
+                inputs |= {"model": source} if setting == "full_zero_shot" else {}
+                store.save(store.record(digest, "evaluate", *metrics, inputs=inputs))
     return store.save_plan()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from reports.cells import Absent, Column, Table
 from reports.comparison import Treatment
-from reports.compression_tables import common_budget, compression_tables
+from reports.compression_tables import adapter_blocks, common_budget, compression_tables
 from reports.disclosure import corrected_leak, raw_leak
 from reports.disclosure_tables import disclosure_tables, leak_tables
 from reports.results import frame, read_plan, read_stages
@@ -24,6 +24,7 @@ from tests.reports.synthetic_store import (
     disclosed,
     fill,
     fill_compressions,
+    fill_row,
     perplexity,
     with_chance,
 )
@@ -131,12 +132,13 @@ def test_what_the_owner_gave_away(compressions: pd.DataFrame):
     assert table.title == "What the owner gave away: owner-lm"
     assert texts(table, "compression")[:3] == ["identity", "layer_drop(keep=4)", "quantize(bits=4)"]
     assert texts(table, "layout")[:3] == ["2-8-2", "2-4-2", "2-8-2"]
-    assert texts(table, "parameters disclosed")[:2] == ["50.0", "25.0"]
+    assert texts(table, "parameters sent")[:2] == ["50.0", "25.0"]
     assert texts(table, "parameters verbatim")[:2] == ["25.0", "12.5"]
-    assert texts(table, "sent")[1] == "10.00"
+    assert texts(table, "bytes sent")[1] == "10.00"
     assert texts(table, "emulator, stored")[3] == "8.00"
     assert texts(table, "emulator, effective")[3] == "4.25"
     assert texts(table, "block similarity")[0] == "0.875"
+    assert any("drawn anew or zero ones count, so at most" in note for note in table.notes)
 
 
 def test_leaks_stand_beside_what_was_disclosed(compressions: pd.DataFrame):
@@ -255,6 +257,54 @@ def test_rows_of_other_adapter_blocks_or_tunings_are_not_mixed(store: SyntheticS
         )
         store.save(store.record(digest, "evaluate", *perplexity(9.0)))
     assert compression_tables(frame_of(store, store.save_plan())) == ()
+
+
+def test_scattered_adapter_blocks_are_one_group(store: SyntheticStore):
+    """A shared emulator of as many blocks as the middle stands beside the smaller ones."""
+    for layout, compression in (("0,5,18,23-8", "a"), ("0,5,18,23-20", "b"), ("0,5,18,23-8", "c")):
+        fill_row(store, layout, compression, 0.5)
+    fill_row(store, "0,5,17,23-8", "d", 0.5)
+    fill_row(store, "2-8-2", "e", 0.5)
+    (table,) = compression_tables(frame_of(store, store.save_plan()))
+    assert "adapter blocks 0,5,18,23: acc" in table.title
+    assert set(texts(table, "layout")) == {"0,5,18,23-8", "0,5,18,23-20"}
+    assert set(texts(table, "compression")) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("layout", "blocks"),
+    [("2-8-2", "2+2"), ("0-?-4", "0+4"), ("0,5,18,23-8", "0,5,18,23"), ("0,9-?", "0,9")],
+)
+def test_adapter_blocks_as_a_suite_gives_them(layout: str, blocks: str):
+    """The middle is what may differ."""
+    assert adapter_blocks(layout) == blocks
+
+
+@pytest.mark.parametrize("cut", ["examples", "n"])
+def test_no_leak_and_no_gap_between_different_items(store: SyntheticStore, cut: str):
+    """Fifty items of one setting and a hundred of the other are not subtracted or divided."""
+    labels = {"layout": "1-1-1", "compression": "c"}
+    tuned = {**labels, "tuning": "full", "seed": 0}
+    for setting, named in (
+        *(("full_zero_shot", {}), ("emulator_zero_shot", labels)),
+        *(("emulator_finetuned", tuned), ("plug_in", tuned)),
+    ):
+        digest = store.plan("evaluate", model="m", task="t", setting=setting, **named)
+        (scored,) = with_chance((accuracy("acc", 0.5, 0.01),), 0.25)
+        is_cut = setting in ("full_zero_shot", "plug_in")
+        if is_cut and cut == "n":
+            scored = scored.model_copy(update={"n": 50})
+        params = {"evaluate": {"examples": 50}} if is_cut and cut == "examples" else {}
+        store.save(store.record(digest, "evaluate", scored, params=params))
+    table = frame_of(store, store.save_plan())
+    (main,), (leak,) = settings_tables(table), leak_tables(table)
+    for shown, header in ((main, "plug-in gap"), (leak, "raw leak"), (leak, "corrected leak")):
+        (cell,) = column(shown, header).cells
+        assert isinstance(cell, Absent)
+        assert dict(shown.footnotes)[cell.mark] == "undefined: scored on different items"
+    (verdict,) = column(main, "paper's order").cells
+    assert verdict.text == "not known"
+    assert dict(main.footnotes)[verdict.mark] == "not known: scored on different items"
 
 
 def test_a_missing_plug_in_comes_last_with_its_reason(store: SyntheticStore):

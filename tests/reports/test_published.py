@@ -9,6 +9,7 @@ from statistics import fmean
 
 import pandas as pd
 import pytest
+import yaml
 
 from reports.cells import DASH, Absent, Column, Number, Table
 from reports.published import (
@@ -17,8 +18,10 @@ from reports.published import (
     REPOSITORIES,
     TABLES,
     PublishedNumber,
+    is_published_data,
     is_published_model,
     place,
+    published_data,
     published_numbers,
 )
 from reports.published_tables import STAND_IN_NOTE, published_tables
@@ -26,7 +29,9 @@ from reports.record import SETTINGS
 from reports.results import frame, read_plan, read_stages
 from reports.tables import settings_tables
 from tests.reports.synthetic_store import (
+    OPT,
     OPT_CUT,
+    OPT_DATA,
     SyntheticStore,
     accuracy,
     fill_published,
@@ -38,6 +43,7 @@ QUESTIONS = (
 )
 METRIC = {"webqs": "exact_match", "wikitext2": "perplexity"}
 VISION = ("flowers102", "stanford_cars", "food101", "oxford_pets", "cifar10", "cifar100")
+PIQA = "commit:baber/piqa@1?train=train&validation=validation"
 AVERAGES = {
     ("gpt2-xl", "full_zero_shot"): 41.86,
     ("gpt2-xl", "emulator_zero_shot"): 37.65,
@@ -95,9 +101,8 @@ def test_every_file_is_whole_and_in_the_words_of_a_suite():
         "3": 36,
         "6": 16,
     }
-    assert sorted(path.stem.removeprefix("table") for path in FOLDER.glob("*.csv")) == sorted(
-        TABLES
-    )
+    files = {path.stem for path in FOLDER.glob("*.csv")}
+    assert files == {"data", *(f"table{table}" for table in TABLES)}
     for number in published_numbers().values():
         assert number.place.setting in SETTINGS
         assert number.place.model in REPOSITORIES
@@ -188,6 +193,119 @@ def test_only_the_published_repository_is_the_published_model(
     assert is_published_model(model, digest) is is_real
 
 
+def test_every_published_task_has_its_data():
+    """No number without data to match it by, and no data without a number."""
+    assert set(published_data()) == {number.place.task for number in published_numbers().values()}
+    assert all(data.repositories and data.scored for data in published_data().values())
+
+
+SUITES = FOLDER.parents[1] / "suites" / "tasks"
+
+
+@pytest.mark.parametrize("task", sorted(published_data()))
+def test_the_shipped_task_is_the_published_one(task: str):
+    """What suites/tasks names is what a number is matched by: repository, config and split."""
+    given = yaml.safe_load((SUITES / f"{task}.yaml").read_text())["data"]
+    rows = "&".join(f"{key}={value}" for key, value in sorted(given.items()) if key != "hub")
+    assert is_published_data(task, f"commit:{given['hub']}@1?{rows}")
+
+
+@pytest.mark.parametrize(
+    ("task", "identity", "is_same"),
+    [
+        ("piqa", "commit:baber/piqa@1?train=train[:90%]&validation=validation", True),
+        ("piqa", "commit:baber/piqa@1?test=test&train=train", False),
+        ("piqa", "commit:baber/piqa@1?test=validation[:50%]&train=train", False),
+        ("piqa", "commit:me/piqa@1?train=train&validation=validation", False),
+        ("piqa", "sha256:0123", False),
+        ("piqa", "pending:baber/piqa?train=train&validation=validation", False),
+        ("piqa", "baber/piqa@1?validation=validation", False),
+        ("piqa", "commit:baber/piqa@1", False),
+        ("sciq", "commit:baber/piqa@1?validation=validation", False),
+        ("mine", "commit:baber/piqa@1?validation=validation", False),
+        ("arc_easy", "commit:allenai/ai2_arc@1?config=ARC-Easy&test=test", True),
+        ("arc_easy", "commit:allenai/ai2_arc@1?config=ARC-Challenge&test=test", False),
+        ("arc_easy", "commit:allenai/ai2_arc@1?test=test", False),
+        (
+            "wikitext2",
+            "commit:Salesforce/wikitext@1?config=wikitext-2-raw-v1&test=validation&train=train",
+            True,
+        ),
+        (
+            "wikitext2",
+            "commit:Salesforce/wikitext@1?config=wikitext-2-raw-v1&test=test&validation=validation",
+            False,
+        ),
+        ("cifar10", "commit:uoft-cs/cifar10@1?test=train[85%:]&train=train[:85%]", True),
+        ("cifar10", "commit:uoft-cs/cifar10@1?test=train[:85%]&train=train", False),
+        ("flowers102", "commit:dpdl-benchmark/oxford_flowers102@1?test=test&train=a+b", True),
+    ],
+)
+def test_only_the_published_rows_are_the_published_data(task: str, identity: str, is_same: bool):
+    """Repository, config and scored split count; commit and what is tuned on do not."""
+    assert is_published_data(task, identity) is is_same
+
+
+def test_tuning_may_take_any_rows_of_the_data():
+    """A stage that tunes is recorded with the splits it reads, and the scored one is not among."""
+    rows = "commit:baber/piqa@1?train=train[:90%]&validation=train[90%:]"
+    assert not is_published_data("piqa", rows)
+    assert is_published_data("piqa", rows, scored=False)
+    assert is_published_data("piqa", "commit:baber/piqa@1?train=train", scored=False)
+    assert not is_published_data("piqa", "commit:me/piqa@1?train=train", scored=False)
+    other = "commit:allenai/ai2_arc@1?config=ARC-Challenge&train=train"
+    assert not is_published_data("arc_easy", other, scored=False)
+
+
+@pytest.mark.parametrize(("repository", "is_compared"), [("baber/piqa", True), ("me/p", False)])
+def test_what_was_tuned_on_is_the_papers_too(
+    store: SyntheticStore, repository: str, is_compared: bool
+):
+    """A model tuned on other data under the task's name is not compared."""
+    labels = {"model": "opt-1.3b", "task": "piqa", "setting": "full_finetuned", "seed": 0}
+    digest = store.plan("finetune", tuning="full", **labels)
+    given = {"model": OPT, "data": f"commit:{repository}@1?train=train"}
+    store.save(store.record(digest, "finetune", inputs=given))
+    digest = store.plan("evaluate", tuning="full", **labels)
+    scored = accuracy("acc", 0.5, 0.1)
+    store.save(store.record(digest, "evaluate", scored, inputs={"data": PIQA}))
+    table = frame_of(store, store.save_plan())
+    assert bool(published_tables(table)) is is_compared
+    assert (STAND_IN_NOTE in settings_tables(table)[0].notes) is not is_compared
+
+
+@pytest.mark.parametrize(
+    ("model", "inside", "is_the_papers"),
+    [
+        (
+            "opt-1.3b",
+            "batch_size=80, corpus=pile_sample, learning_rate=0.001, precision=bf16, "
+            "schedule=linear, steps=9, warmup_steps=250, weight_decay=0.1",
+            True,
+        ),
+        ("opt-1.3b", "corpus=x, kd_weight=1, steps=1", False),
+        ("opt-1.3b", "corpus=x, lm_weight=0, steps=1", False),
+        ("opt-1.3b", "corpus=x, layerwise=true, steps=1", False),
+        ("opt-1.3b", "corpus=x, logit_weight=1, steps=1", False),
+        ("opt-1.3b", "corpus=x, kd_weight=1, lm_weight=0, steps=1", False),
+        ("eva-giant", "corpus=imagenet, kd_weight=1, lm_weight=0, steps=5005", True),
+        ("clip-vit-g", "corpus=imagenet, kd_weight=1, lm_weight=0, steps=5005", True),
+        ("eva-giant", "corpus=imagenet, steps=5005", False),
+        ("eva-giant", "corpus=imagenet, kd_weight=1, steps=5005", False),
+        ("eva-giant", "corpus=x, kd_weight=1, layerwise=true, lm_weight=0, steps=1", False),
+    ],
+)
+def test_another_goal_of_distillation_is_another_emulator(
+    model: str, inside: str, is_the_papers: bool
+):
+    """Its budget may differ; what it is trained towards may not."""
+    numbers = (n.place for n in published_numbers().values() if n.place.model == model)
+    theirs = next(where for where in numbers if where.compression)
+    given = theirs.compression.replace("+distill", f"+distill({inside})")
+    ours = place(**theirs._replace(compression=given)._asdict())
+    assert (ours in published_numbers()) is is_the_papers
+
+
 def test_only_the_budget_of_distillation_is_left_out_of_a_place():
     """Other blocks, or no distillation, make another emulator."""
     where = {"model": "m", "layout": "l", "tuning": "full", "setting": "s", "task": "t"}
@@ -242,6 +360,18 @@ def test_stand_ins_are_not_compared_and_that_is_said(store: SyntheticStore, sour
     assert all(STAND_IN_NOTE in shown.notes for shown in settings_tables(table))
 
 
+@pytest.mark.parametrize("data", ["sha256:0123", "commit:me/openbookqa@1?test=test", ""])
+def test_another_data_set_under_the_name_is_not_compared(store: SyntheticStore, data: str):
+    """An own task called openbookqa is a stand-in; the other task is compared all the same."""
+    plan = fill_published(store, data={**OPT_DATA, "openbookqa": data})
+    table = frame_of(store, plan)
+    (shown,) = published_tables(table)
+    assert {column.header for column in shown.columns} >= {"wikitext2"}
+    assert "openbookqa" not in {column.header for column in shown.columns}
+    noted = {t.name: STAND_IN_NOTE in t.notes for t in settings_tables(table)}
+    assert noted == {"opt-1.3b-openbookqa": True, "opt-1.3b-wikitext2": False}
+
+
 def test_nothing_is_said_where_nothing_was_published(store: SyntheticStore):
     """Another task has no companion and no note, and neither has the real model."""
     digest = store.plan("evaluate", model="opt-1.3b", task="mine", setting="full_zero_shot")
@@ -281,7 +411,7 @@ def test_a_cut_evaluation_says_so(store: SyntheticStore):
         digest,
         "evaluate",
         accuracy("acc", 0.5, 0.1),
-        inputs={"model": "commit:facebook/opt-1.3b@1"},
+        inputs={"model": "commit:facebook/opt-1.3b@1", "data": PIQA},
         params={"evaluate": {"examples": 50}},
     )
     store.save(record)
@@ -296,7 +426,8 @@ def test_a_missing_number_of_ours_keeps_its_reason(store: SyntheticStore):
     fill_published(store)
     labels = {"model": "opt-1.3b", "task": "piqa", "setting": "plug_in", "seed": 0}
     digest = store.plan("evaluate", tuning="full", **labels, **OPT_CUT)
-    store.save_attempt(store.record(digest, "evaluate", outcome="oom_gpu", reason="12 GiB"))
+    failed = {"outcome": "oom_gpu", "reason": "12 GiB", "inputs": {"data": PIQA}}
+    store.save_attempt(store.record(digest, "evaluate", **failed))
     (table,) = published_tables(frame_of(store, store.save_plan()))
     ours, paper, difference = column(table, "piqa").cells[-3:]
     assert isinstance(ours, Absent)

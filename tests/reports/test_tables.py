@@ -164,8 +164,11 @@ def test_not_run_is_told_from_not_asked_for(store: SyntheticStore):
     assert texts(table, "plug-in") == ["not run"]
     assert texts(table, "emulator fine-tuned") == ["9.00"]
     assert texts(table, "plug-in gap") == ["not known"]
-    assert texts(table, "paper's order") == ["not known: no full zero-shot"]
-    assert dict(table.footnotes) == {"a": "1 of 2 seeds; seed 1: not run"}
+    assert texts(table, "paper's order") == ["not known"]
+    assert dict(table.footnotes) == {
+        "a": "1 of 2 seeds; seed 1: not run",
+        "b": "not known: no full zero-shot",
+    }
 
 
 def test_one_seed_has_no_interval(store: SyntheticStore):
@@ -189,7 +192,7 @@ def test_a_failed_emulator_explains_every_row_built_on_it(store: SyntheticStore)
     (table,) = settings_tables(frame(runs, with_not_run=True))
     assert texts(table, "emulator zero-shot") == ["oom_gpu"]
     assert texts(table, "plug-in") == ["oom_gpu"]
-    assert dict(table.footnotes) == {"a": "oom_gpu: 12 GiB"}
+    assert dict(table.footnotes)["a"] == "oom_gpu: 12 GiB"
 
 
 def test_repeats_are_averaged_before_seeds(store: SyntheticStore):
@@ -283,6 +286,40 @@ def test_the_first_violated_relation_is_named():
     means["plug_in"] = 4.0
     assert paper_order(means, "higher") == "no: plug-in beats full fine-tuned"
     assert paper_order({"plug_in": 1.0}, "higher") == "not known: no full zero-shot"
+
+
+def test_a_verdict_is_a_word_and_its_reason_a_footnote(tables: dict[str, Table]):
+    """The column is narrow, and rows with the same reason share its letter."""
+    table = tables["tiny-lm-pydoc_topics"]
+    assert texts(table, "paper's order") == [DASH, "yes", "yes", "no"]
+    (*_, cell) = column(table, "paper's order").cells
+    assert dict(table.footnotes)[cell.mark] == "no: full zero-shot beats plug-in"
+
+
+@pytest.mark.parametrize("right", [0.0, 1.0])
+def test_items_all_alike_are_no_certainty(store: SyntheticStore, right: float):
+    """Four wrong answers have a standard error of 0 by the formula, which says nothing."""
+    digest = store.plan("evaluate", model="m", task="t", setting="full_zero_shot")
+    score = accuracy("acc", right, 0.0).model_copy(update={"n": 4})
+    store.save(store.record(digest, "evaluate", score))
+    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
+    notes = " ".join(table.notes)
+    assert "all 4 items alike: no standard error" in notes
+    assert "up to 0.0" not in notes
+
+
+def test_items_alike_in_one_setting_leave_the_others_their_error(store: SyntheticStore):
+    """Both sentences stand."""
+    for setting, score in (
+        ("full_zero_shot", accuracy("acc", 1.0, 0.0)),
+        ("full_finetuned", accuracy("acc", 0.9, 0.03)),
+    ):
+        digest = store.plan("evaluate", model="m", task="t", setting=setting)
+        store.save(store.record(digest, "evaluate", score))
+    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
+    notes = " ".join(table.notes)
+    assert "all 100 items alike" in notes
+    assert "100 items has a standard error of up to 3.0 points" in notes
 
 
 def test_every_stage_is_in_the_appendix(store: SyntheticStore):

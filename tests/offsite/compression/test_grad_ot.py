@@ -239,7 +239,7 @@ def test_the_privacy_term_keeps_less_of_what_lowers_the_loss(part):
     batch = look.batches(8, 0)[0]
     only = {"attention": {"ffn_keep": 1.0}, "ffn": {"attention_keep": 1.0}}[part]
     losses = []
-    for weight in (-1e6, 1e6):
+    for weight in (0.0, 1e6):
         parameters = replace(HALF, **only, **{f"{part}_weight": weight})
         emulator = grad_ot(whole(sandwich), parameters, look)
         with torch.no_grad():

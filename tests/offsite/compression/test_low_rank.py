@@ -24,7 +24,7 @@ from offsite.compression.low_rank import (
     second_moments,
 )
 from offsite.compression.methods import LowRank, Quantize
-from offsite.errors import OffsiteError
+from offsite.errors import BadLayout, OffsiteError
 from offsite.sandwich import Sandwich, cut, view, with_emulator
 from offsite.training import NonFiniteLoss
 from tests.fakes import run_model, tiny_batch, tiny_model, weights
@@ -119,14 +119,20 @@ def test_full_rank_is_exact(moment):
         ((64, 64), 0.51, 16),
         ((10, 40), 0.29, 2),  # 2.32
         ((100, 100), 0.58, 29),  # though 0.58 * 50 is 28.999999999999996
-        ((64, 64), 0.001, 1),
+        ((64, 64), 0.04, 1),
         ((64, 64), 1.0, None),
         ((1, 64), 0.9, None),
     ],
 )
 def test_the_rank_follows_from_the_parameters_that_stay(shape, keep, rank):
-    """floor(keep out in / (out + in)), at least 1; None where nothing would shrink."""
+    """floor(keep out in / (out + in)); None where nothing would shrink."""
     assert rank_of(shape, keep) == rank
+
+
+def test_a_share_below_one_rank_is_refused_with_the_least_there_is():
+    """Rank 1 under the name of a smaller share would be another emulator than asked for."""
+    with pytest.raises(BadLayout, match=r"keep 0.03 leaves no rank of .* 64 x 64; at least 0.0312"):
+        rank_of((64, 64), 0.03)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -223,7 +229,7 @@ def test_attention_alone_leaves_the_ffn():
 def test_what_keeps_all_is_the_middle_itself(corpus):
     """No matrix is touched, so not a bit changes."""
     sandwich = cut(tiny_model("llama"), bottom=1, top=1)
-    step = ("low_rank", LowRank(keep=1.0, corpus=corpus, samples=2))
+    step = ("low_rank", LowRank(keep=1.0, corpus=corpus))
     emulator = compress(sandwich, [step], {"tiny": tiny_corpus("llama")})
     batch = tiny_batch("llama")
     assert torch.equal(run_model(view(sandwich, emulator), batch), run_model(sandwich.model, batch))

@@ -32,6 +32,7 @@ from offsite.compression.quantization import (
 from offsite.errors import BadLayout, OffsiteError
 from offsite.sandwich import cut, view
 from tests.fakes import run_model, tiny_batch, tiny_model, weights
+from tests.offsite.corpora import tiny_corpus
 
 SOME = ["bloom", "gpt2", "llama", "timm", "timm_eva"]
 FORMATS = [
@@ -402,3 +403,17 @@ def test_the_authors_rounding_is_of_every_matrix_and_nothing_else():
     for name, tensor in after.items():
         expected = paper_rounded(before[name], 2) if tensor.dim() == 2 else before[name]
         assert torch.equal(tensor, expected)
+
+
+def test_shared_codes_are_still_shared_on_another_device():
+    """Every tensor moves by itself there; what was one tensor must not become two."""
+    sandwich = cut(tiny_model("llama"), bottom=1, top=1)
+    steps = [
+        parameters_of({"method": "crash", "keep": 1, "corpus": "tiny", "samples": 8}),
+        parameters_of({"method": "quantize"}),
+    ]
+    emulator = compress(sandwich, steps, {"tiny": tiny_corpus("llama")})
+    before = emulator.stored_bytes
+    # What nn.Module.to does, without another device.
+    emulator.blocks._apply(torch.clone)
+    assert emulator.stored_bytes == before
