@@ -6,7 +6,6 @@ cache where it is there, from the hub when a run starts.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,12 +13,11 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from bench.errors import SuiteError
+from bench.hub_cache import FULL_COMMIT, cached_commit, reason
 from bench.sources import PENDING
 
 KEYS = ("hub", "config", "revision")
 """What a task's `data` may say beside its splits."""
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +34,41 @@ class HubData:
 
     def location(self, identity: str) -> dict[str, str]:
         """What a stage needs to load the data: the commit is that of `identity`, if it has one."""
-        found = re.search(rf"@({_COMMIT.pattern})", identity)
+        found = re.search(rf"^commit:[^?]*@({FULL_COMMIT.pattern})", identity)
         given = {"hub": self.repository, "config": self.config}
         given |= {"revision": found[1] if found else None, **dict(sorted(self.splits.items()))}
         return {key: value for key, value in given.items() if value is not None}
 
 
-def identity(hub: HubData, *, online: bool) -> str:
-    """What stands for the data in a digest: `commit:REPO@SHA?...`, or `pending:REPO?...`.
+@dataclass(frozen=True, slots=True)
+class HubIdentity:
+    """What stands for the data in digests: `commit:REPO@SHA?...`, or `pending:REPO?...`."""
 
-    Config and splits come after the question mark: two tasks may take other rows of one commit.
+    hub: HubData
+    commit: str | None
+    """None if only the hub knows it."""
+
+    @property
+    def is_pending(self) -> bool:
+        """The hub has to be asked first."""
+        return self.commit is None
+
+    def of(self, *splits: str) -> str:
+        """The commit and which rows of it these splits are.
+
+        Config and splits come after the question mark: two tasks may take other rows of one
+        commit.
+        """
+        chosen = {s: name for s, name in sorted(self.hub.splits.items()) if s in splits}
+        config = {"config": self.hub.config} if self.hub.config else {}
+        rows = urlencode({**config, **chosen}, safe="[]%:+/")
+        known = f"commit:{self.hub.repository}@{self.commit}"
+        branch = f"@{self.hub.revision}" if self.hub.revision else ""
+        return f"{known if self.commit else f'{PENDING}{self.hub.repository}{branch}'}?{rows}"
+
+
+def identity(hub: HubData, *, online: bool) -> HubIdentity:
+    """Find out which commit the data are of.
 
     Args:
         hub: the data set.
@@ -54,23 +77,10 @@ def identity(hub: HubData, *, online: bool) -> str:
     Raises:
         SuiteError: the hub has no such data set, or cannot be asked.
     """
-    revision = hub.revision or "main"
-    commit = _cached_commit(hub.repository, revision)
+    commit = cached_commit("datasets", hub.repository, hub.revision)
     if commit is None and online:
-        commit = _ask_hub(hub.repository, revision)
-    config = {"config": hub.config} if hub.config else {}
-    rows = urlencode({**config, **dict(sorted(hub.splits.items()))}, safe="[]%:+/")
-    known = f"commit:{hub.repository}@{commit}" if commit else f"{PENDING}{hub.repository}"
-    return f"{known}?{rows}"
-
-
-def _cached_commit(repository: str, revision: str) -> str | None:
-    if _COMMIT.fullmatch(revision):
-        return revision
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-    reference = cache / f"datasets--{repository.replace('/', '--')}" / "refs" / revision
-    return reference.read_text().strip() if reference.is_file() else None
+        commit = _ask_hub(hub.repository, hub.revision or "main")
+    return HubIdentity(hub, commit)
 
 
 def _ask_hub(repository: str, revision: str) -> str:
@@ -82,6 +92,6 @@ def _ask_hub(repository: str, revision: str) -> str:
             repository, repo_type="dataset", revision=revision, allow_patterns=".gitattributes"
         )
     except Exception as error:  # the hub client raises its own, httpx's and the OS's errors
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SuiteError(f"the hub does not give data set {repository!r}: {reason}") from error
+        sentence = f"the hub does not give data set {repository!r}: {reason(error)}"
+        raise SuiteError(sentence) from error
     return Path(folder).name

@@ -156,6 +156,8 @@ class _Builder:
         self.trust_remote_code = trust_remote_code
         self.stages: dict[str, Stage] = {}
         self.needed_by: dict[str, set[str]] = {}
+        self.read: set[str] = set()
+        """Tasks whose data some stage reads."""
         self.cases: list[dict[str, Any]] = []
 
     def add(self, point: CasePoint) -> None:
@@ -188,9 +190,7 @@ class _Builder:
                 stages.append(stage)
         used = {case["model"] for case in self.cases}
         pending = [m for m in sorted(used) if self.world.sources[m].digest.startswith(PENDING)]
-        inputs = {each for stage in stages for each in stage.inputs.values()}
-        known = {name: each for name, each in self.world.data.items() if each in inputs}
-        pending += [name for name in sorted(known) if known[name].startswith(PENDING)]
+        pending += [name for name in sorted(self.read) if self.world.data[name].is_pending]
         return Plan(self.suite.name, self.suite.profile, self.cases, stages, pending)
 
     def _zero_shot(self, point: CasePoint, case: str) -> str:
@@ -229,7 +229,7 @@ class _Builder:
                 # Whatever a suite calls it: it is the content that counts.
                 task = self.suite.tasks[step.corpus]
                 steps[index]["corpus"] = _task(task)
-                inputs[f"corpus.{index}"] = self.world.data[step.corpus]
+                inputs[f"corpus.{index}"] = self._data(step.corpus, "train")
                 locations[f"corpus.{index}"] = self._data_location(task)
         return self._stage(
             "emulator",
@@ -270,7 +270,9 @@ class _Builder:
             "train": _effective(train, setting),
             "tuning": _described(point.tuning),
         }
-        inputs = {**inputs, "data": self.world.data[point.task]}
+        # Without a choice among checkpoints the validation split is never read.
+        splits = ("train", "validation") if train.checkpoints > 1 else ("train",)
+        inputs = {**inputs, "data": self._data(point.task, *splits)}
         labels: dict[str, Any] = {
             "model": point.model,
             "task": point.task,
@@ -306,7 +308,7 @@ class _Builder:
         }
         labels: dict[str, Any] = {"model": point.model, "task": point.task, "setting": setting}
         locations: dict[str, Any] = {"data": self._data_location(task)}
-        inputs = {**inputs, "data": self.world.data[point.task]}
+        inputs = {**inputs, "data": self._data(point.task, task.scored)}
         if "emulator" not in inputs:
             inputs["model"] = self._source(point).digest
             locations |= self._model_location(point)
@@ -359,11 +361,16 @@ class _Builder:
         source = self._source(point)
         return {"model": source.location, "revision": source.revision}
 
+    def _data(self, task: str, *splits: str) -> str:
+        """What stands for the splits that a stage reads."""
+        self.read.add(task)
+        return self.world.data[task].of(*splits)
+
     def _data_location(self, task: Task) -> dict[str, str]:
         if task.builtin:
             return {"builtin": task.builtin}
         if task.hub:
-            return task.hub.location(self.world.data[task.name])
+            return task.hub.location(self.world.data[task.name].of(*task.splits))
         return {split: str(path) for split, path in sorted(task.files.items())}
 
     def _layout(self, point: CasePoint) -> str:
@@ -407,6 +414,12 @@ class _Builder:
                 point.path(axis),
                 f"task {name!r} ({task.kind}) needs a {wanted} model; {point.model!r} is a "
                 f"{kind} model",
+            )
+        if wanted == "language" and self._source(point).has_tokenizer is False:
+            self._refuse(
+                point.path(axis),
+                f"task {name!r} ({task.kind}) reads text, and {point.model!r} has no tokenizer; "
+                "give a folder that holds a config.json and a tokenizer's files (random:FOLDER)",
             )
         if axis == "compression" and "train" not in task.splits:
             self._refuse(point.path(axis), f"corpus {name!r} has no train split to look at")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import SuiteError
+from bench.hub_cache import cached_commit, cached_snapshot, reason
 from bench.names import unknown
 from offsite.architectures import ARCHITECTURES
 from offsite.published import published
@@ -36,12 +36,15 @@ class Source:
     location: str
     """What `offsite.load_model` takes."""
     digest: str
-    """`sha256:...` of the weights' bytes, `commit:...` of the hub, or `pending:NAME`."""
+    """`sha256:...` of the weights' bytes, `commit:...` of the hub, or `pending:NAME@REVISION`."""
     revision: str | None
     depth: int | None
-    """Number of transformer blocks; None while it is pending."""
+    """Number of transformer blocks; None while only the hub knows it."""
     kind: Literal["language", "vision"] | None
-    """None while it is pending."""
+    """None while only the hub knows it."""
+    has_tokenizer: bool | None = None
+    """Whether text can be read; None while only the hub knows it. A published configuration has
+    none."""
 
 
 def resolve(source: str, folder: Path, *, revision: str | None, online: bool) -> Source:
@@ -73,7 +76,9 @@ def _local(prefix: str, folder: Path) -> Source:
         raise SuiteError(f"{folder} is not a model folder: it has no *.safetensors")
     read = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in READ_SUFFIXES)
     parts = {p.name: p for p in read if not (prefix and p.suffix == ".safetensors")}
-    return _of_files(f"{prefix}{folder}", prefix, parts, config)
+    # By the names that `offsite.load_model` goes by.
+    has_tokenizer = any(p.name.startswith("tokenizer") for p in folder.iterdir())
+    return _of_files(f"{prefix}{folder}", prefix, parts, config, has_tokenizer=has_tokenizer)
 
 
 def _published(name: str, local: Path) -> Source:
@@ -84,10 +89,18 @@ def _published(name: str, local: Path) -> Source:
         raise SuiteError(f"'random:{name}': no folder {local} with a config.json; {sentence}")
     file = known[name]
     # The path, and not the name, which could be a folder's where the stage runs.
-    return _of_files(f"random:{file}", "random:", {"config.json": file}, _config(file))
+    parts = {"config.json": file}
+    return _of_files(f"random:{file}", "random:", parts, _config(file), has_tokenizer=False)
 
 
-def _of_files(location: str, prefix: str, parts: dict[str, Path], config: dict[str, Any]) -> Source:
+def _of_files(
+    location: str,
+    prefix: str,
+    parts: dict[str, Path],
+    config: dict[str, Any],
+    *,
+    has_tokenizer: bool,
+) -> Source:
     hashes = {name: _sha256(path) for name, path in parts.items()}
     return Source(
         location=location,
@@ -95,13 +108,14 @@ def _of_files(location: str, prefix: str, parts: dict[str, Path], config: dict[s
         revision=None,
         depth=_depth(config),
         kind=_kind(config),
+        has_tokenizer=has_tokenizer,
     )
 
 
 def _hub(source: str, revision: str | None, *, online: bool) -> Source:
     name = source.removeprefix("timm:")
     repository = f"timm/{name}" if source.startswith("timm:") else name
-    commit = _cached_commit(repository, revision or "main")
+    commit = cached_commit("models", repository, revision)
     config_file = _cached_config(repository, commit) if commit else None
     if online and config_file is None:
         commit, config_file = _ask_hub(repository, revision)
@@ -109,32 +123,27 @@ def _hub(source: str, revision: str | None, *, online: bool) -> Source:
     # that everybody knows has the shape that everybody knows.
     shape = published().get(repository.split(".")[0] if source.startswith("timm:") else repository)
     configs = [_config(file) for file in (config_file, shape) if file is not None]
+    branch = f"@{revision}" if revision else ""
     return Source(
         location=source,
-        digest=f"commit:{repository}@{commit}" if commit else f"{PENDING}{source}",
+        digest=f"commit:{repository}@{commit}" if commit else f"{PENDING}{source}{branch}",
         revision=commit,
         depth=next((depth for depth in map(_depth, configs) if depth is not None), None),
         kind=_kind(configs[0]) if configs else None,
+        # What the cache lacks the hub may have.
+        has_tokenizer=_has_cached_tokenizer(repository, commit) or None,
     )
 
 
-def _hub_cache() -> Path:
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-
-
-def _cached_commit(repository: str, revision: str) -> str | None:
-    folder = _hub_cache() / f"models--{repository.replace('/', '--')}"
-    reference = folder / "refs" / revision
-    if reference.is_file():
-        return reference.read_text().strip()
-    return revision if (folder / "snapshots" / revision).is_dir() else None
-
-
 def _cached_config(repository: str, commit: str) -> Path | None:
-    folder = _hub_cache() / f"models--{repository.replace('/', '--')}"
-    path = folder / "snapshots" / commit / "config.json"
+    path = cached_snapshot("models", repository, commit) / "config.json"
     return path if path.is_file() else None
+
+
+def _has_cached_tokenizer(repository: str, commit: str | None) -> bool:
+    if commit is None:
+        return False
+    return any(cached_snapshot("models", repository, commit).glob("tokenizer*"))
 
 
 def _ask_hub(repository: str, revision: str | None) -> tuple[str, Path]:
@@ -144,9 +153,9 @@ def _ask_hub(repository: str, revision: str | None) -> tuple[str, Path]:
         # By name, not by commit: this is what writes the name's commit into the cache.
         path = hf_hub_download(repository, "config.json", revision=revision or "main")
     except Exception as error:  # the hub client raises its own, requests' and the OS's errors
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SuiteError(
-            f"model {repository!r} is no local folder, and the hub does not give it: {reason}"
+            f"model {repository!r} is no local folder, and the hub does not give it: "
+            f"{reason(error)}"
         ) from error
     # snapshots/COMMIT/config.json
     return Path(path).parent.name, Path(path)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.datasets_hub import identity
 from bench.environment import minor, this_machine
 from bench.errors import SuiteError
 from bench.sources import Source, resolve
 from bench.suite import Suite, Task
-from bench.tasks.data import data_hash
+from bench.tasks.data import DataIdentity, local_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class World:
 
     sources: Mapping[str, Source]
     """By the suite's model name."""
-    data: Mapping[str, str]
-    """Task name to the hash of its data, or to the hub's commit of it, which may be pending."""
+    data: Mapping[str, DataIdentity]
+    """Task name to what stands for its splits: hashes, or the hub's commit, maybe pending."""
     environment: Mapping[str, str]
     """Minor versions and the device type."""
 
@@ -33,8 +33,8 @@ def look_up(suite: Suite, *, online: bool) -> World:
         online: ask the hub for commits that the local cache does not know.
 
     Raises:
-        SuiteError: a model that is none, or data the hub does not give, at its position in the
-            suite.
+        SuiteError: a model that is none, data the hub does not give, or one model or task under
+            two names, at its position in the suite.
     """
     cases = suite.cases()
     sources = {}
@@ -46,23 +46,45 @@ def look_up(suite: Suite, *, online: bool) -> World:
             )
         except SuiteError as error:
             raise SuiteError(f"{suite.where('models', name, 'source')}: {error}") from None
-    corpora = (step.corpus for case in cases for step in case.compression)
-    names = [*(case.task for case in cases), *(name for name in corpora if name)]
-    tasks = {name: suite.tasks[name] for name in dict.fromkeys(names)}
-    return World(
-        sources=sources,
-        data={name: _data(task, suite, online=online) for name, task in tasks.items()},
-        environment=environment(),
+    _refuse_twins(
+        suite, "models", {n: (s.digest, suite.models[n].dtype) for n, s in sources.items()}
     )
+    scored = dict.fromkeys(case.task for case in cases)
+    corpora = (step.corpus for case in cases for step in case.compression)
+    looked_at = dict.fromkeys(name for name in corpora if name)
+    tasks = {name: suite.tasks[name] for name in scored | looked_at}
+    data = {name: _data(task, suite, online=online) for name, task in tasks.items()}
+    # A corpus may well be one of the tasks; that changes no name in a table.
+    for names in (scored, looked_at):
+        _refuse_twins(suite, "tasks", {name: _content(tasks[name], data[name]) for name in names})
+    return World(sources=sources, data=data, environment=environment())
 
 
-def _data(task: Task, suite: Suite, *, online: bool) -> str:
+def _data(task: Task, suite: Suite, *, online: bool) -> DataIdentity:
     if task.hub is None:
-        return data_hash(task.files, task.builtin)
+        return local_data(task.files, task.builtin)
     try:
         return identity(task.hub, online=online)
     except SuiteError as error:
         raise SuiteError(f"{suite.where('tasks', task.name, 'data')}: {error}") from None
+
+
+def _content(task: Task, data: DataIdentity) -> tuple[object, ...]:
+    """All that a stage knows of a task, which is not its name."""
+    return task.kind, replace(task.parameters, data={}), data.of(*task.splits)
+
+
+def _refuse_twins(suite: Suite, section: str, contents: Mapping[str, object]) -> None:
+    """Refuse equal content under two names: its stages are one, and reports show the first."""
+    seen: list[tuple[str, object]] = []
+    for name, content in contents.items():
+        first = next((other for other, same in seen if same == content), None)
+        if first is not None:
+            raise SuiteError(
+                f"{suite.where(section, name)}: {section}.{name}: it is {first!r} again, under "
+                "another name: equal content and settings; leave one out"
+            )
+        seen.append((name, content))
 
 
 def environment() -> dict[str, str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from offsite import emulated
+from offsite import emulated, image_settings
 from offsite.blocks import call_every_linear, get_blocks
 from offsite.errors import NotAModel
 from offsite.published import published
@@ -70,6 +70,9 @@ class Foundation:
     tokenizer: PreTrainedTokenizerBase | None = None
     timm_config: dict[str, Any] | None = None
     """config.json of a timm model (architecture, num_classes, model_args, pretrained_cfg)."""
+    image_settings: dict[str, Any] | None = None
+    """How a vision model takes its images, in the words of `offsite.image_settings.KEYS`,
+    whichever library it is of. None where its folder does not say, and of a language model."""
 
 
 def load_model(
@@ -90,7 +93,8 @@ def load_model(
         seed: of the weights of a `random:` model.
 
     Raises:
-        NotAModel: nothing there that can be loaded, with what was tried.
+        NotAModel: nothing there that can be loaded, with what was tried; also a hub model of
+            images that does not say how its pixels are normalised.
     """
     ensure_torchvision()
     source = str(source)
@@ -99,8 +103,13 @@ def load_model(
         if source.startswith("timm:"):
             return _load_timm(source.removeprefix("timm:"), DTYPES[dtype], revision)
         if source.startswith("random:"):
-            torch.manual_seed(seed)
-            return _build(_config_file(source.removeprefix("random:")), DTYPES[dtype], options)
+            file = _config_file(source.removeprefix("random:"))
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)
+                drawn = _build(file, DTYPES[dtype], options)
+            if drawn.kind == "vision" and drawn.image_settings is None:
+                return replace(drawn, image_settings=dict(image_settings.NEUTRAL))
+            return drawn
         folder = Path(source)
         if (folder / emulated.FILE).is_file():
             return _load_emulated(folder, DTYPES[dtype], options)
@@ -112,7 +121,10 @@ def load_model(
 
 
 def save_model(foundation: Foundation, folder: Path) -> None:
-    """Write `foundation` as a folder that `load_model` reads: config, safetensors, tokenizer."""
+    """Write `foundation` as a folder that `load_model` reads.
+
+    Configuration, safetensors, and the tokenizer or how images are taken.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     _save_description(foundation, folder)
     if emulated.is_needed(foundation.model):
@@ -125,12 +137,17 @@ def save_model(foundation: Foundation, folder: Path) -> None:
 
 def _save_description(foundation: Foundation, folder: Path) -> None:
     """Everything of the model's folder but the weights."""
+    settings = foundation.image_settings
     if foundation.timm_config is None:
         foundation.model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+        if settings is not None:
+            image_settings.write_transformers(settings, foundation.model.config, folder)
     else:
         model_args = dict(foundation.timm_config.get("model_args") or {})
         model_args["depth"] = len(get_blocks(foundation.model))
         config = {**foundation.timm_config, "model_args": model_args}
+        if settings is not None:
+            config["pretrained_cfg"] = {**(config.get("pretrained_cfg") or {}), **settings}
         (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
     if foundation.tokenizer is not None:
         foundation.tokenizer.save_pretrained(folder)
@@ -172,8 +189,7 @@ def _build(file: Path, dtype: torch.dtype, options: dict[str, Any]) -> Foundatio
     """A model with random weights, as a configuration describes it."""
     config = _read_config(file)
     if "architecture" in config:
-        model = _build_timm(config)
-        return Foundation(model=model.to(dtype).eval(), kind="vision", timm_config=config)
+        return _timm_foundation(_build_timm(config), dtype, config)
     from transformers import AutoConfig
 
     # Code that comes with a model is found beside its config.json.
@@ -189,8 +205,7 @@ def _build(file: Path, dtype: torch.dtype, options: dict[str, Any]) -> Foundatio
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     model.config.dtype = dtype
-    tokenizer = _tokenizer(str(file.parent), options) if kind == "language" else None
-    return Foundation(model=model.eval(), kind=kind, tokenizer=tokenizer)
+    return _described(model, kind, str(file.parent), options)
 
 
 def _load_transformers(where: str, dtype: torch.dtype, options: dict[str, Any]) -> Foundation:
@@ -198,8 +213,17 @@ def _load_transformers(where: str, dtype: torch.dtype, options: dict[str, Any]) 
 
     factory, kind = _factory(AutoConfig.from_pretrained(where, **options))
     model = factory.from_pretrained(where, dtype=dtype, use_safetensors=True, **options)
-    tokenizer = _tokenizer(where, options) if kind == "language" else None
-    return Foundation(model=model.eval(), kind=kind, tokenizer=tokenizer)
+    return _described(model, kind, where, options)
+
+
+def _described(
+    model: nn.Module, kind: Literal["language", "vision"], where: str, options: dict[str, Any]
+) -> Foundation:
+    """The model with what lies beside its weights: a tokenizer, or how it takes images."""
+    if kind == "language":
+        return Foundation(model=model.eval(), kind=kind, tokenizer=_tokenizer(where, options))
+    settings = image_settings.of_transformers(where, options)
+    return Foundation(model=model.eval(), kind=kind, image_settings=settings)
 
 
 def _load_emulated(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> Foundation:
@@ -207,7 +231,8 @@ def _load_emulated(folder: Path, dtype: torch.dtype, options: dict[str, Any]) ->
         skeleton = _build(folder / "config.json", dtype, options)
     model = emulated.rebuild(skeleton.model, folder)
     for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
+        if parameter.is_floating_point():  # packed codes are not
+            parameter.data = parameter.data.to(dtype)
     return replace(skeleton, model=model.eval())
 
 
@@ -253,7 +278,7 @@ def _load_timm(name: str, dtype: torch.dtype, revision: str | None) -> Foundatio
         "pretrained_cfg": {k: v for k, v in model.pretrained_cfg.items() if k in TIMM_SETTINGS},
     }
     call_every_linear(model)
-    return Foundation(model=model.to(dtype).eval(), kind="vision", timm_config=config)
+    return _timm_foundation(model, dtype, config)
 
 
 def _load_timm_folder(folder: Path, dtype: torch.dtype) -> Foundation:
@@ -266,7 +291,16 @@ def _load_timm_folder(folder: Path, dtype: torch.dtype) -> Foundation:
     model = _build_timm(config)
     # Assigned, not copied: the drawn weights and those of the file are never there together.
     model.load_state_dict(load_file(weights), assign=True)
-    return Foundation(model=model.to(dtype).eval(), kind="vision", timm_config=config)
+    return _timm_foundation(model, dtype, config)
+
+
+def _timm_foundation(model: Any, dtype: torch.dtype, config: dict[str, Any]) -> Foundation:  # noqa: ANN401
+    return Foundation(
+        model=model.to(dtype).eval(),
+        kind="vision",
+        timm_config=config,
+        image_settings=image_settings.of_timm(config, model.pretrained_cfg),
+    )
 
 
 def _build_timm(config: dict[str, Any]) -> nn.Module:

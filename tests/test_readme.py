@@ -44,4 +44,4 @@ def test_the_suite_in_readme_is_valid(tmp_path):
     (tmp_path / "my.yaml").write_text(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1])
     for split in ("train", "test"):
         (tmp_path / f"{split}.jsonl").write_text('{"text": "a"}\n')
-    assert len(load_suite(str(tmp_path / "my.yaml")).cases()) == 12
+    assert len(load_suite(str(tmp_path / "my.yaml")).cases()) == 18

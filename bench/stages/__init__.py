@@ -18,6 +18,7 @@ _SHARED = (
     "offsite/blocks.py",
     "offsite/compression/layers.py",
     "offsite/emulated.py",
+    "offsite/image_settings.py",
     "offsite/layout.py",
     "offsite/models.py",
     "offsite/sandwich.py",

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,8 @@ from bench.suite.suite_file import (
     SuiteFile,
     Train,
 )
-from bench.suite.task_files import SUITES, Task, resolve, task_files
-from bench.suite.wording import one_line, shown, unknown
+from bench.suite.task_files import SUITES, Task, resolve, task_files, unknown_task
+from bench.suite.wording import MOST_KNOWN, one_line, shown, unknown
 from bench.suite.yaml_reader import Node, read_file
 from offsite.published import published
 from reports.record import Setting
@@ -127,6 +129,7 @@ def load_suite(name_or_path: str, *, profile: str | None = None, sets: Sequence[
         root = with_setting(root, setting)
     file = check(SuiteFile, root)
     models = {name: _local(name, spec, root, folder) for name, spec in file.models.items()}
+    _refuse_twins(models, root)
     tasks, root = _tasks(file, root, folder)
     suite = Suite(
         name=file.name,
@@ -181,12 +184,31 @@ def _local(name: str, spec: ModelSpec, root: Node, folder: Path) -> ModelSpec:
     if prefix and source in published() and not os.path.exists(local):
         return spec
     if not os.path.isdir(local):
-        given = f"no such folder: '{shown(source)}'"
-        refuse_at(root, path, f"{given}, relative to {one_line(str(folder))}; {_SOURCES}")
+        refuse_at(root, path, _no_folder(prefix, source, folder))
     if not os.path.isfile(os.path.join(local, "config.json")):
         given = f"a folder that is not a model: '{shown(source)}' has no config.json"
         refuse_at(root, path, f"{given}; {_SOURCES}")
     return spec.model_copy(update={"source": prefix + local})
+
+
+def _no_folder(prefix: str, source: str, folder: Path) -> str:
+    where = f"no such folder: '{shown(source)}', relative to {one_line(str(folder))}"
+    if prefix and _HUB_SOURCE.fullmatch(source):
+        return f"{where}; {unknown('configuration', source, published())}"
+    return f"{where}; {_SOURCES}"
+
+
+def _refuse_twins(models: Mapping[str, ModelSpec], root: Node) -> None:
+    """Refuse one model under two names: its results would stand under the first alone."""
+    seen: dict[ModelSpec, str] = {}
+    for name, spec in models.items():
+        first = seen.setdefault(spec, name)
+        if first != name:
+            sentence = (
+                f"'{shown(name)}' is '{shown(first)}' again: equal source, dtype and revision; "
+                "leave one out"
+            )
+            refuse_at(root, ("models", name), sentence)
 
 
 _HUB_SOURCE = re.compile(r"(timm:)?[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -208,16 +230,33 @@ def _tasks(file: SuiteFile, root: Node, folder: Path) -> tuple[dict[str, Task], 
 
 def _check_names(file: SuiteFile, root: Node) -> dict[str, Node]:
     """Refuse unknown models and tasks; return entries for the task files that are named."""
-    known = {"model": list(file.models), "task": [*file.tasks, *task_files()]}
+    tasks = [*file.tasks, *task_files()]
+    known = {"model": list(file.models), "task": tasks, "corpus": tasks}
     entries: dict[str, Node] = {}
     for path, axis, name in _names(file):
         if name not in known[axis]:
-            refuse_at(root, path, unknown(axis, name, known[axis]))
+            refuse_at(root, path, _unknown(axis, name, file))
         is_run = path[0] == "matrix" and "exclude" not in path
-        if axis == "task" and is_run and name not in file.tasks:
+        if axis != "model" and is_run and name not in file.tasks:
             place = locate(root, path).node.place
             entries[name] = Node({"task": Node(name, place)}, place)
     return entries
+
+
+def _unknown(axis: str, name: str, file: SuiteFile) -> str:
+    """What to say of a name that stands for nothing."""
+    if axis == "model":
+        return unknown(axis, name, file.models)
+    if axis == "task":
+        return unknown_task(name, [*file.tasks, *task_files()])
+    # What is scored comes along; what is only looked at is mostly the suite's own.
+    known = [shown(each) for each in (*islice(file.tasks, MOST_KNOWN), *task_files())]
+    near = get_close_matches(shown(name), known, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    own = ", ".join(map(shown, islice(file.tasks, MOST_KNOWN))) or "none"
+    files = ", ".join(task_files())
+    listed = f"Tasks of this suite: {own}; that come along: {files}."
+    return f"unknown corpus '{shown(name)}'.{hint} {listed}"
 
 
 def _names(file: SuiteFile) -> Iterator[tuple[Keys, str, str]]:
@@ -235,7 +274,7 @@ def _names(file: SuiteFile) -> Iterator[tuple[Keys, str, str]]:
         if not isinstance(holder, Pattern):
             for index, steps in enumerate(holder.compression or ()):
                 corpora = (step.corpus for step in steps if step.corpus is not None)
-                yield from (((*above, "compression", index), "task", name) for name in corpora)
+                yield from (((*above, "compression", index), "corpus", name) for name in corpora)
 
 
 def _refuse_odd_sizes(suite: Suite) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from bench.suite.overlay import merge
 from bench.suite.wording import one_line, shown, unknown
 from bench.suite.yaml_reader import Node, read_file
 from bench.tasks.builtin import BUILTIN
+from bench.tasks.data import scored_split
 from bench.tasks.kinds import KINDS
 
 SUITES = Path(bench.__file__).parent.parent / "suites"
@@ -54,6 +55,11 @@ class Task:
     def splits(self) -> tuple[str, ...]:
         """The splits there are."""
         return SPLITS if self.builtin else tuple(self.hub.splits if self.hub else self.files)
+
+    @property
+    def scored(self) -> str:
+        """The split that is scored."""
+        return scored_split(self.splits)
 
     @property
     def can_select(self) -> bool:
@@ -113,7 +119,7 @@ def follow(entry: Node, above: tuple[str, ...]) -> tuple[str, Node]:
     while kind not in KINDS:
         named = locate(node, ("task",)).node.place
         if kind not in known:
-            refuse(named, (*above, "task"), unknown("task", kind, [*KINDS, *known]))
+            refuse(named, (*above, "task"), unknown_task(kind, [*KINDS, *known]))
         if kind in seen:
             circle = " -> ".join([*seen, kind])
             refuse(named, (*above, "task"), f"a circle: {circle}; one of them must name a kind")
@@ -122,6 +128,13 @@ def follow(entry: Node, above: tuple[str, ...]) -> tuple[str, Node]:
         kind = check(TaskEntry, base, above).task
         node = merge(_without_other_data(base, node), _without_task(node))
     return kind, node
+
+
+def unknown_task(name: str, known: Iterable[str]) -> str:
+    """What to say of a name that is no task: lm-eval may have one of that name."""
+    given = one_line(shown(name))
+    hint = f"A task of lm-eval is {{task: lm_eval, id: {given}, data: ...}} under 'tasks'."
+    return f"{unknown('task', name, known)} {hint}"
 
 
 def _without_other_data(base: Node, over: Node) -> Node:
@@ -160,10 +173,7 @@ def _data(
     above = (*above, "data")
     data = locate(fields, ("data",)).node
     given = data.value if data is not fields and isinstance(data.value, dict) else {}
-    known = ("builtin", *(KEYS if "hub" in given else ("hub",)), *SPLITS)
-    for key in given:
-        if key not in known:
-            refuse(data.keys[key], (*above, key), unknown("split", key, known))
+    _check_keys(data, given, above)
     if "builtin" in given:
         return {}, _builtin(data, above), None
     hub = _hub(given, above) if "hub" in given else None
@@ -176,6 +186,20 @@ def _data(
         return {}, None, hub
     files = {split: _file(node, (*above, split), folder) for split, node in given.items()}
     return files, None, None
+
+
+def _check_keys(data: Node, given: Mapping[str, Node], above: tuple[str, ...]) -> None:
+    """Refuse what `data` cannot say, or not together."""
+    known = ("builtin", *(KEYS if "hub" in given else ("hub",)), *SPLITS)
+    if {"hub", "builtin"} <= given.keys():
+        message = "'hub' beside 'builtin'; give one or the other"
+        refuse(data.keys["hub"], (*above, "hub"), message)
+    for key in given:
+        if key in KEYS and key not in known:
+            message = f"'{key}' belongs beside 'hub: ORG/NAME', which is not there"
+            refuse(data.keys[key], (*above, key), message)
+        if key not in known:
+            refuse(data.keys[key], (*above, key), unknown("split", key, known))
 
 
 def _hub(given: Mapping[str, Node], above: tuple[str, ...]) -> HubData:

@@ -1,25 +1,68 @@
-"""The identity of a task's local data, and the data sets that installed packages bring.
+"""The identity of a task's data split by split, and the data sets that installed packages bring.
 
-The hash of a split's content is part of every digest, so it is taken here, without torch.
+The hash of what a stage reads is part of its digest, so it is taken here, without torch.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from bench.tasks.builtin import BUILTIN, fingerprint
 from reports.record import canonical
 
 
-def data_hash(files: Mapping[str, Path], builtin: str | None) -> str:
-    """sha256 over the content of all splits; where they lie does not matter."""
+class DataIdentity(Protocol):
+    """What stands for a task's data in digests."""
+
+    def of(self, *splits: str) -> str:
+        """What stands for these splits, but for those there are none of.
+
+        A stage is digested by the splits it reads: more rows to tune on do not change what the
+        same rows score before.
+        """
+        ...
+
+    @property
+    def is_pending(self) -> bool:
+        """Only the hub knows it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalData:
+    """Files, or a data set that an installed package brings."""
+
+    hashes: Mapping[str, str]
+    """Split to the sha256 of its content; where a file lies does not matter."""
+    whole: str | None = None
+    """Of a built-in data set, which is hashed before it is split."""
+    is_pending: Literal[False] = False
+
+    def of(self, *splits: str) -> str:
+        """`sha256:` and the hash of these splits' hashes, or of all there is."""
+        if self.whole:
+            return f"sha256:{self.whole}"
+        chosen = {split: self.hashes[split] for split in splits if split in self.hashes}
+        assert chosen, f"none of {splits} among {sorted(self.hashes)}"
+        return "sha256:" + hashlib.sha256(canonical(chosen)).hexdigest()
+
+
+def local_data(files: Mapping[str, Path], builtin: str | None) -> LocalData:
+    """The identity of files, or of a built-in data set."""
     if builtin:
-        return f"sha256:{fingerprint(builtin)}"
-    parts = {split: hashlib.sha256(path.read_bytes()).hexdigest() for split, path in files.items()}
-    return "sha256:" + hashlib.sha256(canonical(parts)).hexdigest()
+        return LocalData({}, fingerprint(builtin))
+    return LocalData(
+        {s: hashlib.sha256(path.read_bytes()).hexdigest() for s, path in files.items()}
+    )
+
+
+def scored_split(splits: Container[str]) -> Literal["test", "validation"]:
+    """The split that is scored: as lm-eval has it, `validation` for want of a `test`."""
+    return "test" if "test" in splits else "validation"
 
 
 def builtin_split(data: Mapping[str, str], split: str) -> Any | None:  # noqa: ANN401

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bench.errors import SuiteError
 from bench.tasks import rows
+from bench.tasks.data import scored_split
 from bench.tasks.kinds import MultipleChoice
 from bench.tasks.sequences import IGNORED, mean_loss, pad
 from bench.tasks.task import Evaluation, Example, subset
@@ -79,7 +80,7 @@ class ChoiceTask:
         self.length = length
         self.tokenizer = foundation.tokenizer
         self.dropped = 0
-        self.scored = "test" if "test" in data else "validation"
+        self.scored = scored_split(data)
 
     def training_examples(self) -> list[Example]:
         """Context and right choice of each train row; only the choice has labels."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from bench.errors import SuiteError
-from bench.names import unknown
+from bench.tasks.data import scored_split
 from bench.tasks.kinds import LmEval
 from bench.tasks.language import ChoiceTask, Row
 from offsite.models import Foundation
@@ -54,7 +55,12 @@ def _manager(name: str) -> Any:  # noqa: ANN401 - untyped library
     if name not in manager.task_index:
         manager = lm_eval.tasks.TaskManager()
     if name not in manager.task_index:
-        raise SuiteError(unknown("lm-eval task", name, manager.all_subtasks))
+        # It knows more than ten thousand.
+        near = get_close_matches(name, manager.all_subtasks, n=3)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise SuiteError(
+            f"unknown lm-eval task {name!r}.{hint} `lm-eval ls subtasks` lists all of them."
+        )
     return manager
 
 
@@ -67,7 +73,7 @@ def _check(parameters: LmEval, definition: dict[str, Any]) -> None:
             "multiple_choice"
         )
     scores = "test" if definition.get("test_split") else "validation"
-    given = "test" if "test" in parameters.data else "validation"
+    given = scored_split(parameters.data)
     if given != scores:
         change = "leave test out of" if given == "test" else "add test to"
         raise SuiteError(

@@ -14,6 +14,7 @@ from bench.errors import SuiteError
 from bench.tasks import data, rows
 from bench.tasks.kinds import ImageClassification
 from bench.tasks.task import Evaluation, Example, subset
+from offsite import image_settings
 from offsite.models import Foundation
 from offsite.training import Batch, NonFiniteLoss
 from reports.record import Metric
@@ -22,7 +23,17 @@ SELECTION_BATCH = 64
 
 
 def prepare(parameters: ImageClassification, foundation: Foundation) -> ImageTask:
-    """The task for one model's input size and normalisation of pixels."""
+    """The task for one model's input size and normalisation of pixels.
+
+    Raises:
+        SuiteError: the model's folder does not say how its pixels are normalised.
+    """
+    if foundation.image_settings is None:
+        raise SuiteError(
+            f"the model's folder does not say how its pixels are normalised; add "
+            f"{image_settings.FILES[0]} (transformers) or pretrained_cfg with mean and std to "
+            "config.json (timm)"
+        )
     return ImageTask(parameters, foundation)
 
 
@@ -43,9 +54,10 @@ class ImageTask:
         self.parameters = parameters
         self.foundation = foundation
         self.dropped = 0
-        settings = (foundation.timm_config or {}).get("pretrained_cfg") or {}
-        self.mean = torch.tensor(settings.get("mean", (0.0,))).view(-1, 1, 1)
-        self.std = torch.tensor(settings.get("std", (1.0,))).view(-1, 1, 1)
+        assert foundation.image_settings is not None
+        self.settings = foundation.image_settings
+        self.mean = torch.tensor(self.settings["mean"]).view(-1, 1, 1)
+        self.std = torch.tensor(self.settings["std"]).view(-1, 1, 1)
 
     def training_examples(self) -> list[Example]:
         """Every image of the train split."""
@@ -134,14 +146,8 @@ class ImageTask:
         """The mode of image the model was made for, and timm's own way from one to its input."""
         from timm.data import create_transform, resolve_data_config
 
-        foundation = self.foundation
-        size = input_size(foundation)
-        # transformers' models do not say how they want to be cropped.
-        whole = {"interpolation": "bicubic", "crop_pct": 1.0}
-        is_timm = foundation.timm_config is not None
-        settings = resolve_data_config(model=foundation.model) if is_timm else whole
-        settings |= {"input_size": size, "mean": self.mean.flatten().tolist()}
-        settings |= {"std": self.std.flatten().tolist()}
+        size = input_size(self.foundation)
+        settings = resolve_data_config(pretrained_cfg={**self.settings, "input_size": size})
         transform: Callable[[Any], Tensor] = create_transform(**settings, is_training=False)
         return "L" if size[0] == 1 else "RGB", transform
 
@@ -170,14 +176,12 @@ def logits(model: nn.Module, images: Tensor) -> Tensor:
 def input_size(foundation: Foundation) -> tuple[int, int, int]:
     """Channels, height and width of the images a model takes."""
     if foundation.timm_config is None:
-        config: Any = foundation.model.config
-        channels, side = config.num_channels, config.image_size
-    else:
-        # What the model was built with; its pretrained_cfg may be of another size.
-        given = foundation.timm_config.get("model_args") or {}
-        pretrained: Any = getattr(foundation.model, "pretrained_cfg", None) or {}
-        usual = pretrained.get("input_size") or (3, 224, 224)
-        channels, side = given.get("in_chans", usual[0]), given.get("img_size", usual[1:])
+        return image_settings.input_size(foundation.model.config)
+    # What the model was built with; its pretrained_cfg may be of another size.
+    given = foundation.timm_config.get("model_args") or {}
+    pretrained: Any = getattr(foundation.model, "pretrained_cfg", None) or {}
+    usual = pretrained.get("input_size") or (3, 224, 224)
+    channels, side = given.get("in_chans", usual[0]), given.get("img_size", usual[1:])
     height, width = (side, side) if isinstance(side, int) else side
     return channels, height, width
 

@@ -16,6 +16,7 @@ from bench.cli import call
 from bench.plan import Plan, plan
 from bench.sources import Source
 from bench.suite import Suite, builtin_suites, load_suite
+from bench.tasks.data import LocalData
 from bench.world import World
 from offsite.compression import methods
 from offsite.tuning_methods import METHODS as TUNINGS
@@ -92,7 +93,7 @@ def known_world(suite: Suite) -> World:
     }
     return World(
         sources=sources,
-        data={name: f"sha256:{name}" for name in suite.tasks},
+        data={name: LocalData({}, name) for name in suite.tasks},
         environment=ENVIRONMENT,
     )
 

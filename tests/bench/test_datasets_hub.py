@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from bench.datasets_hub import HubData, identity
 from bench.errors import SuiteError
 from bench.sources import PENDING
 from bench.suite import load_suite, task_files
+from bench.suite.task_files import SPLITS
 from bench.world import look_up
 from tests.bench.command import ROOT
 
@@ -58,13 +60,18 @@ def remember(cache: Path, repository: str, revision: str) -> None:
 
 def test_without_cache_and_hub_it_is_pending():
     """Planning works offline; no stage runs under such a digest."""
-    assert identity(PIQA, online=False) == "pending:baber/piqa?train=train&validation=validation"
+    found = identity(PIQA, online=False)
+    assert found.is_pending
+    assert found.of(*SPLITS) == "pending:baber/piqa?train=train&validation=validation"
+    assert identity(replace(PIQA, revision="v1"), online=False).of("train") == (
+        "pending:baber/piqa@v1?train=train"
+    )
 
 
 def test_the_local_cache_tells_the_commit(cache, asked):
     """Then the hub is not asked, also when a run starts."""
     remember(cache, "baber/piqa", "main")
-    assert identity(PIQA, online=False).startswith(f"commit:baber/piqa@{COMMIT}?")
+    assert identity(PIQA, online=False).of("train") == f"commit:baber/piqa@{COMMIT}?train=train"
     assert identity(PIQA, online=True) == identity(PIQA, online=False)
     assert asked == []
 
@@ -72,7 +79,8 @@ def test_the_local_cache_tells_the_commit(cache, asked):
 def test_the_hub_is_asked_once_and_the_cache_remembers(asked):
     """After a run, `plan`, `status` and `report` find its stages offline."""
     known = identity(PIQA, online=True)
-    assert known == f"commit:baber/piqa@{COMMIT}?train=train&validation=validation"
+    assert not known.is_pending
+    assert known.of(*SPLITS) == f"commit:baber/piqa@{COMMIT}?train=train&validation=validation"
     assert identity(PIQA, online=False) == known
     assert asked == [("baber/piqa", "main")]
 
@@ -80,8 +88,21 @@ def test_the_hub_is_asked_once_and_the_cache_remembers(asked):
 def test_a_full_commit_needs_neither(asked):
     """A suite that pins its data plans and runs the same everywhere."""
     pinned = HubData(repository="a/b", revision=COMMIT, config="x", splits={"test": "test[:5%]"})
-    assert identity(pinned, online=True) == f"commit:a/b@{COMMIT}?config=x&test=test[:5%]"
+    assert identity(pinned, online=True).of("test") == (
+        f"commit:a/b@{COMMIT}?config=x&test=test[:5%]"
+    )
     assert asked == []
+
+
+def test_a_split_is_known_without_the_others():
+    """More rows to tune on are no other rows to score."""
+    more = replace(PIQA, splits={**PIQA.splits, "train": "train[:50%]"})
+    one, other = (identity(each, online=False) for each in (PIQA, more))
+    assert (
+        one.of("validation") == other.of("validation") == "pending:baber/piqa?validation=validation"
+    )
+    assert one.of("train") != other.of("train")
+    assert one.of("train", "test") == one.of("train")
 
 
 def test_config_and_splits_are_part_of_it():
@@ -91,7 +112,7 @@ def test_config_and_splits_are_part_of_it():
         for config in (None, "x")
         for splits in ({"test": "test"}, {"test": "validation"}, {"validation": "test"})
     ]
-    assert len({identity(each, online=False) for each in others}) == 6
+    assert len({identity(each, online=False).of(*SPLITS) for each in others}) == 6
 
 
 def test_a_stage_is_told_the_commit_not_the_branch():
@@ -100,6 +121,7 @@ def test_a_stage_is_told_the_commit_not_the_branch():
     told = {"hub": "a/b", "config": "x", "train": "s", "test": "t"}
     assert hub.location(f"commit:a/b@{COMMIT}?config=x") == {**told, "revision": COMMIT}
     assert hub.location("pending:a/b?config=x") == told
+    assert hub.location(f"pending:a/b@{COMMIT}?config=x") == told
 
 
 def test_what_the_hub_says_is_one_line(monkeypatch):
@@ -127,8 +149,9 @@ def test_a_world_has_the_identity_of_every_task(tmp_path, asked):
     path.write_text(SUITE.replace("TASKS", "piqa, pydoc_topics"))
     suite = load_suite(str(path))
     offline = look_up(suite, online=False).data
-    assert offline["piqa"].startswith(f"{PENDING}baber/piqa?")
-    assert offline["pydoc_topics"].startswith("sha256:")
+    assert offline["piqa"].of("train").startswith(f"{PENDING}baber/piqa?")
+    assert offline["pydoc_topics"].of("test").startswith("sha256:")
+    assert not offline["pydoc_topics"].is_pending
     assert look_up(suite, online=True).data["piqa"] == identity(PIQA, online=False)
 
 

@@ -12,6 +12,7 @@ import pytest
 from bench.errors import SuiteError
 from bench.plan import Plan, plan, read_plan
 from bench.selection import parse
+from bench.tasks.data import LocalData
 from tests.bench.worlds import LANGUAGE_SOURCE, SUITE, suite_of, world
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden_digests.json"
@@ -154,7 +155,7 @@ def test_a_distilled_compression_is_one_more_step(tmp_path):
         s for s in made.stages if s.kind == "emulator" and "distill" in s.labels.compression
     ]
     assert stage.labels.layout == "2-4-2"
-    assert stage.inputs["corpus.1"] == world().data["text"]
+    assert stage.inputs["corpus.1"] == world().data["text"].of("train")
     assert stage.params["compression"][1] == {
         "method": "distill",
         "corpus": {"kind": "perplexity", "block": 128},
@@ -175,7 +176,7 @@ def test_what_a_corpus_is_called_changes_no_digest(tmp_path):
 def test_an_unknown_corpus_is_refused_with_the_known_tasks(tmp_path):
     """Before any model loads, at its place."""
     text = SUITE.replace("{method: layer_drop, keep: 4}", DISTILLED.replace("text", "texd"))
-    with pytest.raises(SuiteError, match=r"small.yaml:9:17: .*unknown task 'texd'.*'text'"):
+    with pytest.raises(SuiteError, match=r"small.yaml:9:17: .*unknown corpus 'texd'.*'text'"):
         planned(tmp_path, text)
 
 
@@ -183,7 +184,7 @@ def test_a_corpus_of_another_kind_of_model_is_refused(tmp_path):
     """A language model cannot be calibrated on images."""
     text = SUITE.replace("{method: layer_drop, keep: 4}", DISTILLED.replace("text", "pixels"))
     text = text.replace("matrix:", "  pixels: {task: digits_pair_sum}\nmatrix:")
-    everything = replace(world(), data={**world().data, "pixels": "sha256:1"})
+    everything = replace(world(), data={**world().data, "pixels": LocalData({}, "1")})
     with pytest.raises(
         SuiteError, match=r"task 'pixels'.*needs a vision model; 'lm' is a language"
     ):

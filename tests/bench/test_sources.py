@@ -9,9 +9,10 @@ import pytest
 
 from bench.errors import SuiteError
 from bench.showing import listed
-from bench.sources import resolve
+from bench.sources import PENDING, resolve
 from offsite.architectures import ARCHITECTURES
 from offsite.published import published
+from tests.bench.command import ROOT
 
 
 @pytest.mark.parametrize(
@@ -88,3 +89,53 @@ def test_the_list_of_models_names_what_a_suite_can_name():
     assert all(resolve(n, Path(), revision=None, online=False).kind for n in shipped)
     assert models["random:facebook/opt-1.3b"].endswith("OPT")
     assert all("\n" not in line for line in models.values())
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A local cache of the hub that knows a branch of org/lm, as the real client writes it."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--org--lm"
+    snapshot = repository / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text('{"model_type": "opt", "num_hidden_layers": 3}')
+    (repository / "refs").mkdir()
+    (repository / "refs" / "v1").write_text(COMMIT)
+    return snapshot
+
+
+def test_a_hub_model_is_known_by_its_cached_commit(cache, tmp_path):
+    """By its branch or by the commit itself; what is not cached is pending, with its branch."""
+    for revision in ("v1", COMMIT):
+        source = resolve("org/lm", tmp_path, revision=revision, online=False)
+        assert (source.digest, source.revision) == (f"commit:org/lm@{COMMIT}", COMMIT)
+        assert (source.depth, source.kind) == (3, "language")
+    pending = {
+        revision: resolve("org/lm", tmp_path, revision=revision, online=False)
+        for revision in (None, "v2")
+    }
+    assert pending[None].digest == f"{PENDING}org/lm"
+    assert pending["v2"].digest == f"{PENDING}org/lm@v2"
+    assert (pending["v2"].depth, pending["v2"].revision) == (None, None)
+
+
+def test_whether_there_is_a_tokenizer_is_known_before_anything_loads(cache, tmp_path):
+    """Of a folder always; of the hub only if the cache has one; a published shape has none."""
+
+    def has_tokenizer(source: str) -> bool | None:
+        return resolve(source, tmp_path, revision=None, online=False).has_tokenizer
+
+    shipped = ROOT / "suites" / "models" / "tiny-lm"
+    assert has_tokenizer(str(shipped)) is has_tokenizer(f"random:{shipped}") is True
+    assert has_tokenizer("random:facebook/opt-125m") is False
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "config.json").write_text('{"model_type": "opt"}')
+    assert has_tokenizer("random:bare") is False
+    assert has_tokenizer("org/lm") is None
+    (cache.parent.parent / "refs" / "main").write_text(COMMIT)
+    assert has_tokenizer("org/lm") is None
+    (cache / "tokenizer.json").write_text("{}")
+    assert has_tokenizer("org/lm") is True

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench.sources import Source
 from bench.suite import Suite, load_suite
+from bench.tasks.data import LocalData
 from bench.world import World
 
 SUITE = """\
@@ -47,6 +48,6 @@ def world(source: Source = LANGUAGE_SOURCE, **changes: str) -> World:
     """A world where everything is known."""
     return World(
         sources={"lm": source},
-        data={"text": "sha256:" + "0" * 64},
+        data={"text": LocalData({}, "0" * 64)},
         environment={**ENVIRONMENT, **changes},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -273,7 +274,8 @@ def test_a_wrong_set_is_named_in_its_error(folder: Path, setting: str, expected:
 def test_local_models_are_found_relative_to_the_suite(folder: Path, monkeypatch: Any):
     """Wherever the command runs; hub ids and timm names stay as they are."""
     monkeypatch.chdir("/")
-    sources = "{a: {source: conf}, b: {source: ./conf}, c: {source: random:conf/config.json}, "
+    sources = "{a: {source: conf}, b: {source: ./conf, dtype: bfloat16}, "
+    sources += "c: {source: random:conf/config.json}, "
     sources += "d: {source: timm:vit_tiny_patch16_224}, e: {source: gpt2}, f: {source: a/b}}"
     text = f"schema: 1\nname: x\nmodels: {sources}\n" + MATRIX.replace("tiny, opt-1.3b", "a")
     found = {name: spec.source for name, spec in load(folder, text).models.items()}
@@ -428,3 +430,39 @@ def test_reading_suites_never_imports_torch():
     code += "print(sorted({'torch', 'transformers', 'numpy', 'datasets'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_one_model_under_two_names_is_refused(folder: Path):
+    """Its stages are the same, so that the second name would be missing from reports."""
+    twins = "{lm: {source: conf}, other: {source: conf, dtype: bfloat16}, lm2: {source: ./conf}}"
+    text = f"schema: 1\nname: x\nmodels: {twins}\n" + MATRIX.replace("tiny, opt-1.3b", "lm")
+    with pytest.raises(SuiteError, match=r"s\.yaml:3:\d+: models\.lm2: 'lm2' is 'lm' again"):
+        load(folder, text)
+    load(folder, text.replace("./conf}", "./conf, dtype: float16}"))
+
+
+def test_a_misspelt_published_configuration_says_what_was_meant(folder: Path):
+    """And where a folder of that name was looked for."""
+    with pytest.raises(SuiteError, match=r"Did you mean 'facebook/opt-1\.3b'\?") as raised:
+        load(folder, HEAD + MATRIX, sets=["models.tiny.source=random:facebook/opt-13b"])
+    assert "no such folder: 'facebook/opt-13b', relative to /" in str(raised.value)
+
+
+def test_an_unknown_task_may_be_one_of_lm_eval(folder: Path):
+    """In the matrix or as a base: the message says how to name it."""
+    entry = re.escape("{task: lm_eval, id: winogrande, data: ...}")
+    with pytest.raises(SuiteError, match=f"unknown task 'winogrande'.*{entry}"):
+        load(folder, HEAD + MATRIX.replace("pydoc_topics", "winogrande"))
+    tasks = "tasks: {own: {task: winogrande}}\n"
+    with pytest.raises(SuiteError, match=f"unknown task 'winogrande'.*{entry}"):
+        load(folder, HEAD + tasks + MATRIX.replace("pydoc_topics", "own"))
+
+
+def test_a_misspelt_corpus_is_called_a_corpus(folder: Path):
+    """The suite's own tasks come first: a corpus is mostly one of them."""
+    tasks = "tasks: {pile: {task: perplexity, data: {builtin: pydoc_topics}}}\n"
+    step = "{method: layer_drop, keep: 2, distill: {corpus: pyle, steps: 1}}"
+    text = re.sub(r"compression: .*", f"compression: {step}", HEAD + tasks + MATRIX)
+    expected = r"unknown corpus 'pyle'\. Did you mean 'pile'\? Tasks of this suite: pile; that come"
+    with pytest.raises(SuiteError, match=expected):
+        load(folder, text)

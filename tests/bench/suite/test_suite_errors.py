@@ -105,7 +105,7 @@ SUITE: dict[str, Any] = {
     "evaluate": Evaluate().model_dump(),
     "overrides": [
         {
-            "when": {**AXES, "setting": ["plug_in"]},
+            "when": {**AXES, "setting": ["emulator_finetuned"]},
             "train": Train().model_dump(),
             "evaluate": Evaluate().model_dump(),
         }

@@ -49,9 +49,13 @@ def test_hub_data_name_repository_config_revision_and_splits(folder):
         ("hub: 'a b', train: x, test: y", r"2:13: .*data\.hub: 'a b' is no data set of the hub"),
         ("hub: org/name/x, train: x, test: y", r"is no data set of the hub; give ORG/NAME"),
         (f"{HUB}, confg: x", r"unknown split 'confg'. Did you mean 'config'\?"),
-        ("config: x, train: rows.jsonl, test: rows.jsonl", r"2:8: .*unknown split 'config'"),
+        ("config: x, train: rows.jsonl, test: rows.jsonl", r"2:8: .*'config' belongs beside 'hub:"),
         (f"{HUB}, config: ''", r"data\.config: it is empty; leave it out"),
-        (f"builtin: pydoc_topics, {HUB}", "beside 'builtin'"),
+        (
+            f"builtin: pydoc_topics, {HUB}",
+            r"2:31: .*'hub' beside 'builtin'; give one or the other$",
+        ),
+        ("builtin: pydoc_topics, config: x", r"2:31: .*'config' belongs beside 'hub:"),
         ("train: rows.jsonl", "missing; add 'test: FILE', or 'hub: ORG/NAME', or 'builtin: NAME'"),
     ],
 )
@@ -99,6 +103,7 @@ def test_a_registered_task_scores_test_or_else_validation(folder, data, splits, 
     own = task(folder, f"task: lm_eval\nid: some\ndata: {{{data}}}\n")
     assert own.splits == splits
     assert own.can_select == can_select
+    assert own.scored == ("test" if "test" in splits else "validation")
 
 
 def test_a_registered_task_needs_something_to_score_and_a_name(folder):

@@ -16,6 +16,7 @@ from PIL import Image as Pillow
 from bench.errors import SuiteError
 from bench.tasks import rows
 from bench.tasks.task import prepare
+from offsite.image_settings import NEUTRAL
 from offsite.models import Foundation, load_model
 from tests.bench.command import ROOT
 from tests.fakes import CLASSES, tiny_model
@@ -155,21 +156,21 @@ def pictures(count: int = 6, *, side: int = 12) -> Dataset:
     return Dataset.from_dict(content, Features({"img": Image(), "fine_label": names}))
 
 
-def vision(architecture: str, **pretrained: object) -> Foundation:
+def vision(architecture: str, **settings: object) -> Foundation:
     """A tiny model that takes 8x8 grey images."""
-    timm = {
-        "model_args": {"img_size": 8, "in_chans": 1},
-        "pretrained_cfg": {"mean": [0.25], "std": [0.5], **pretrained},
-    }
-    model = tiny_model(architecture)
-    config = timm if architecture == "timm" else None
-    return Foundation(model=model, kind="vision", timm_config=config)
+    config = {"model_args": {"img_size": 8, "in_chans": 1}} if architecture == "timm" else None
+    return Foundation(
+        model=tiny_model(architecture),
+        kind="vision",
+        timm_config=config,
+        image_settings={**NEUTRAL, **settings},
+    )
 
 
 COLUMNS = {"kind": "image_classification", "image": "img", "label": "fine_label"}
 
 
-@pytest.mark.parametrize("architecture", ["timm", "vit"])
+@pytest.mark.parametrize("architecture", ["clip", "timm", "vit"])
 def test_hub_images_are_brought_to_the_models_input(hub, architecture):
     """Decoded, grey if the model takes one channel, and of its size, whatever theirs is."""
     hub.splits = {"train": pictures(), "validation": pictures()}
@@ -183,14 +184,14 @@ def test_hub_images_are_brought_to_the_models_input(hub, architecture):
     assert [item["target"] for item in scored.items] == [0, 2, 4]
 
 
-def test_a_timm_models_own_transform_is_used(hub):
+@pytest.mark.parametrize("architecture", ["timm", "vit"])
+def test_the_models_own_transform_is_used(hub, architecture):
     """Its interpolation and crop, then its mean and deviation."""
     from timm.data import create_transform
 
     hub.splits = {"train": pictures(side=20)}
-    foundation = vision("timm")
-    foundation.model.pretrained_cfg |= {"crop_pct": 0.5, "interpolation": "bilinear"}
-    task = prepare(COLUMNS, HUB, foundation)
+    settings = {"crop_pct": 0.5, "interpolation": "bilinear", "mean": [0.25], "std": [0.5]}
+    task = prepare(COLUMNS, HUB, vision(architecture, **settings))
     expected = create_transform(
         (1, 8, 8), interpolation="bilinear", crop_pct=0.5, mean=(0.25,), std=(0.5,)
     )
@@ -200,13 +201,22 @@ def test_a_timm_models_own_transform_is_used(hub):
     assert -0.5 <= float(found.min()) < float(found.max()) <= 1.5
 
 
-def test_other_models_get_the_whole_short_side(hub):
+def test_random_models_get_the_whole_short_side(hub):
     """Bicubic to the model's size, centre of the long side, 0 to 1."""
     hub.splits = {"train": pictures(side=8)}
     task = prepare(COLUMNS, HUB, vision("vit"))
     found = task.collate(task.training_examples()[4:5]).inputs["images"][0, 0]
     grey = np.asarray(hub.splits["train"][4]["img"].convert("L")) / 255
     assert found.numpy() == pytest.approx(grey[:, 2:10], abs=1e-6)
+
+
+def test_a_square_of_the_whole_image_is_what_vit_was_made_with(hub):
+    """Squashed, not cropped, as its preprocessor does: nothing of a wide image is lost."""
+    hub.splits = {"train": pictures(side=8)}
+    task = prepare(COLUMNS, HUB, vision("vit", crop_mode="squash", interpolation="bilinear"))
+    found = task.collate(task.training_examples()[4:5]).inputs["images"][0, 0]
+    image = hub.splits["train"][4]["img"].convert("L").resize((8, 8), Pillow.Resampling.BILINEAR)
+    assert found.numpy() == pytest.approx(np.asarray(image) / 255, abs=1e-6)
 
 
 def test_images_are_decoded_one_batch_at_a_time(hub, monkeypatch):

@@ -305,7 +305,8 @@ def test_tasks_this_kind_cannot_run_are_refused(foundation, tmp_path, monkeypatc
         "TaskManager",
         lambda **given: scan(include_path=near, include_defaults=False),
     )
-    with pytest.raises(SuiteError, match=r"unknown lm-eval task 'piqaa'\. Did you mean 'piqa'"):
+    expected = r"^unknown lm-eval task 'piqaa'\. Did you mean 'piqa'.{0,80}lm-eval ls [^\n]{0,40}$"
+    with pytest.raises(SuiteError, match=expected):
         prepare({"kind": "lm_eval", "id": "piqaa"}, data, foundation)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ from torch import nn
 
 from bench.errors import SuiteError
 from bench.tasks.task import Task, prepare
+from offsite.image_settings import NEUTRAL
 from offsite.models import Foundation
 from offsite.training import NonFiniteLoss
 from tests.fakes import tiny_model
+
+NEUTRAL_SETTINGS: dict[str, Any] = {"kind": "vision", "image_settings": dict(NEUTRAL)}
 
 
 class Echo(nn.Module):
@@ -43,7 +47,9 @@ def task(tmp_path: Path) -> Task:
         image.reshape(-1)[:6] = rank
     np.savez(tmp_path / "four.npz", images=images, labels=np.array([0, 1, 0, 0]))
     data = {split: str(tmp_path / "four.npz") for split in ("train", "validation", "test")}
-    return prepare({"kind": "image_classification"}, data, Foundation(model=Echo(), kind="vision"))
+    return prepare(
+        {"kind": "image_classification"}, data, Foundation(model=Echo(), **NEUTRAL_SETTINGS)
+    )
 
 
 def test_top1_and_top5_are_counted(task):
@@ -70,12 +76,20 @@ def test_chance_is_a_guess_among_the_models_classes(task):
 
 def test_the_models_own_normalisation_is_used(task, tmp_path):
     """Pixels are shifted and scaled by what the model was trained with."""
-    config = {"pretrained_cfg": {"mean": [1.0], "std": [2.0]}}
-    foundation = Foundation(model=Echo(), kind="vision", timm_config=config)
+    settings = {**NEUTRAL, "mean": [1.0], "std": [2.0]}
+    foundation = Foundation(model=Echo(), kind="vision", image_settings=settings)
     data = {"train": str(tmp_path / "four.npz"), "test": str(tmp_path / "four.npz")}
     scaled = prepare({"kind": "image_classification"}, data, foundation)
     batch = scaled.collate(scaled.training_examples()[:1])
     assert batch.inputs["images"].flatten()[0] == (9 - 1) / 2
+
+
+def test_a_model_that_does_not_say_how_it_takes_pixels_is_refused():
+    """Its scores would be wrong, and nothing would show it."""
+    with pytest.raises(
+        SuiteError, match=r"preprocessor_config\.json .* or pretrained_cfg with mean"
+    ):
+        prepare({"kind": "image_classification"}, {}, Foundation(model=Echo(), kind="vision"))
 
 
 def test_scores_that_are_not_numbers_are_an_error(task):
@@ -99,19 +113,23 @@ def test_malformed_arrays_are_refused(message, tmp_path):
     images, labels = MALFORMED[message]
     np.savez(tmp_path / "i.npz", images=images, labels=labels)
     data = {"train": str(tmp_path / "i.npz"), "test": str(tmp_path / "i.npz")}
-    task = prepare({"kind": "image_classification"}, data, Foundation(model=Echo(), kind="vision"))
+    task = prepare(
+        {"kind": "image_classification"}, data, Foundation(model=Echo(), **NEUTRAL_SETTINGS)
+    )
     with pytest.raises(SuiteError, match=message):
         task.evaluate(Echo(), batch_size=2, examples=None)
 
 
-@pytest.mark.parametrize("architecture", ["timm", "vit"])
+@pytest.mark.parametrize("architecture", ["clip", "timm", "vit"])
 def test_both_libraries_models_are_scored(architecture, tmp_path):
     """One returns scores, the other an object that holds them."""
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "i.npz", images=rng.random((6, 8, 8)), labels=rng.integers(0, 5, 6))
     data = {"train": str(tmp_path / "i.npz"), "test": str(tmp_path / "i.npz")}
     model = tiny_model(architecture)
-    task = prepare({"kind": "image_classification"}, data, Foundation(model=model, kind="vision"))
+    task = prepare(
+        {"kind": "image_classification"}, data, Foundation(model=model, **NEUTRAL_SETTINGS)
+    )
     assert task.evaluate(model, batch_size=4, examples=None).metrics[0].n == 6
     assert float(task.loss(model, task.collate(task.training_examples())).detach()) > 0
 
@@ -120,7 +138,7 @@ def test_a_file_without_its_arrays_is_named(tmp_path):
     """The message says what is missing in which file."""
     np.savez(tmp_path / "i.npz", pictures=np.zeros((1, 8, 8)))
     data = {"train": str(tmp_path / "i.npz"), "test": str(tmp_path / "i.npz")}
-    foundation = Foundation(model=Echo(), kind="vision")
+    foundation = Foundation(model=Echo(), **NEUTRAL_SETTINGS)
     task = prepare({"kind": "image_classification"}, data, foundation)
     with pytest.raises(SuiteError, match=r"i\.npz: no array images or labels in it"):
         task.training_examples()
