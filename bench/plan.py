@@ -447,6 +447,12 @@ class _Builder:
                 f"train.checkpoints above 1 needs a validation split to choose on; {point.task!r} "
                 "has none",
             )
+        if trained and dtype == "float16" and self.world.environment["device"] == "cpu":
+            self._refuse(
+                ("models", point.model, "dtype"),
+                f"{point.model!r} is held in float16, which a CPU cannot train with; use "
+                "dtype: bfloat16, or float32",
+            )
         if dtype != "float32" and "fp32" in precisions:
             self._refuse(
                 ("models", point.model, "dtype"),

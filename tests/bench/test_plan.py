@@ -208,6 +208,15 @@ def test_training_settings_where_nothing_is_trained_are_refused(tmp_path):
         planned(tmp_path, SUITE + override)
 
 
+def test_float16_cannot_be_trained_with_on_a_cpu(tmp_path):
+    """Its operations are not there, or mix types: said before the first stage runs."""
+    text = SUITE.replace("{source: org/lm}", "{source: org/lm, dtype: float16}")
+    text = text.replace("max_steps: 60", "max_steps: 60, precision: bf16")
+    with pytest.raises(SuiteError, match="held in float16, which a CPU cannot train with"):
+        planned(tmp_path, text)
+    assert plan(suite_of(tmp_path, text), world(device="cuda")).stages
+
+
 def test_scattered_adapter_blocks_are_named_by_their_positions(tmp_path):
     """CRaSh's trainable blocks lie between those the emulator stands in for."""
     made = planned(tmp_path, SUITE.replace("2+2", '"0,3,8,11"'))
