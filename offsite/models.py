@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -268,7 +270,8 @@ def _load_timm(name: str, dtype: torch.dtype, revision: str | None) -> Foundatio
     try:
         if revision is not None:
             arguments = load_model_config_from_hf(repository)[2] or {}
-        model = timm.create_model(f"hf-hub:{repository}" if revision else name, pretrained=True)
+        with _no_pickle(name):
+            model = timm.create_model(f"hf-hub:{repository}" if revision else name, pretrained=True)
     except RuntimeError as error:
         raise NotAModel(f"cannot load 'timm:{name}': {_first_line(error)}") from error
     config = {
@@ -279,6 +282,22 @@ def _load_timm(name: str, dtype: torch.dtype, revision: str | None) -> Foundatio
     }
     call_every_linear(model)
     return _timm_foundation(model, dtype, config)
+
+
+@contextmanager
+def _no_pickle(name: str) -> Iterator[None]:
+    """Inside the block timm reads safetensors only; it would fall back to a pickle."""
+    from timm.models import _hub
+
+    def refuse(*_: object, **__: object) -> None:
+        raise NotAModel(f"'timm:{name}' has no safetensors on the hub, and a pickle is not read")
+
+    read = _hub._torch_load
+    _hub._torch_load = refuse
+    try:
+        yield
+    finally:
+        _hub._torch_load = read
 
 
 def _load_timm_folder(folder: Path, dtype: torch.dtype) -> Foundation:

@@ -184,6 +184,10 @@ def test_a_timm_model_of_a_commit_is_loaded_as_that_commit(monkeypatch, tmp_path
         load_model(name, revision="c" * 40)
     with pytest.raises(NotAModel, match="no_such"):
         load_model("timm:no_such_architecture")
+    weights = repository / "snapshots" / ("a" * 40) / "model.safetensors"
+    weights.rename(weights.with_name("pytorch_model.bin"))
+    with pytest.raises(NotAModel, match="has no safetensors on the hub, and a pickle is not read"):
+        load_model(name, revision="a" * 40)
 
 
 def test_folders_that_are_no_models_are_refused_in_one_line(tmp_path):
