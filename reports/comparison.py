@@ -228,24 +228,29 @@ class Comparison:
         return _observed(entries, upstream, [e for e in entries if matches(e)])
 
 
-def comparisons(frame: pd.DataFrame) -> tuple[Comparison, ...]:
-    """Every (model, task) of the tidy table, in its order."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """The tidy table, read once for all tables and figures of a report."""
+
+    tasks: tuple[Comparison, ...]
+    """Every (model, task), in the table's order."""
+    models: tuple[Comparison, ...]
+    """Every model, with what belongs to it and to no task."""
+
+
+def compared(frame: pd.DataFrame) -> Compared:
+    """Put the rows of the tidy table together that are to be compared."""
     by_pair: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in _entries(frame):
         by_pair[entry.model, entry.task].append(entry)
-    return tuple(
+    tasks = tuple(
         _comparison(model, task, [*by_pair.get((model, ""), ()), *entries])
         for (model, task), entries in by_pair.items()
         if model and task
     )
-
-
-def models(frame: pd.DataFrame) -> tuple[Comparison, ...]:
-    """Every model of the tidy table, with what belongs to it and to no task."""
-    by_model: dict[str, list[Entry]] = defaultdict(list)
-    for entry in _entries(frame):
-        by_model[entry.model] += [entry] * (not entry.task)
-    return tuple(_comparison(model, "", found) for model, found in by_model.items() if model)
+    names = dict.fromkeys(model for model, _ in by_pair if model)
+    models = tuple(_comparison(name, "", by_pair.get((name, ""), [])) for name in names)
+    return Compared(tasks=tasks, models=models)
 
 
 def _entries(frame: pd.DataFrame) -> list[Entry]:

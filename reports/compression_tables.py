@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-import pandas as pd
-
 from reports.cells import PERCENT, Cell, Column, Footnotes, Table, one_line, quality_style
-from reports.comparison import Comparison, Observed, Treatment, comparisons
+from reports.comparison import Compared, Comparison, Observed, Treatment
 from reports.notes import LEAK_NOTES, SIZE_NOTES
 from reports.observed_cells import (
     ARROWS,
@@ -49,11 +47,11 @@ class Budget:
     """The emulators that take more or less."""
 
 
-def compression_tables(frame: pd.DataFrame) -> tuple[Table, ...]:
+def compression_tables(found: Compared) -> tuple[Table, ...]:
     """One table wherever enough compressions were disclosed on one model, task and tuning."""
     return tuple(
         _compression_table(comparison, alike)
-        for comparison in comparisons(frame)
+        for comparison in found.tasks
         if comparison.metrics and comparison.emulators
         for alike in _alike(comparison)
         if len({row.compression for row in alike.rows}) >= FEWEST

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import pandas as pd
-
 from reports.cells import (
     PERCENT,
     Absent,
@@ -19,7 +17,7 @@ from reports.cells import (
     one_line,
     quality_style,
 )
-from reports.comparison import Comparison, comparisons, models
+from reports.comparison import Compared, Comparison
 from reports.notes import DISCLOSURE_NOTES, LEAK_NOTES
 from reports.observed_cells import (
     corrected_leak_cell,
@@ -36,28 +34,28 @@ SIMILARITY = Style(decimals=3)
 LEAK_COLUMNS = ("full zero-shot", "emulator zero-shot", "chance", "raw leak", "corrected leak")
 
 
-def disclosure_tables(frame: pd.DataFrame) -> tuple[Table, ...]:
+def disclosure_tables(found: Compared) -> tuple[Table, ...]:
     """What the owner gave away, model by model: parameters, bytes, likeness, capability."""
-    tasks = _scored(frame)
+    tasks = _scored(found)
     return tuple(
         _disclosure_table(owner, [task for task in tasks if task.model == owner.model])
-        for owner in models(frame)
+        for owner in found.models
         if owner.emulators
     )
 
 
-def leak_tables(frame: pd.DataFrame) -> tuple[Table, ...]:
+def leak_tables(found: Compared) -> tuple[Table, ...]:
     """Capability leak and the scores it is made of, model by model."""
-    tasks = _scored(frame)
+    tasks = _scored(found)
     names = dict.fromkeys(task.model for task in tasks)
     return tuple(_leak_table([task for task in tasks if task.model == name]) for name in names)
 
 
-def _scored(frame: pd.DataFrame) -> list[Comparison]:
+def _scored(found: Compared) -> list[Comparison]:
     """The tasks on which a leak was asked for and something was scored."""
     return [
         comparison
-        for comparison in comparisons(frame)
+        for comparison in found.tasks
         if comparison.metrics
         and comparison.has("full_zero_shot")
         and comparison.has("emulator_zero_shot")

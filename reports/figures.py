@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -22,7 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import AutoLocator, LogLocator, NullLocator, StrMethodFormatter
 
 from reports.cells import PERCENT, broken, one_line, quality_style
-from reports.comparison import Comparison, Observed, Treatment, comparisons
+from reports.comparison import Compared, Comparison, Observed, Treatment
 from reports.observed_cells import ARROWS, SETTING_NAMES
 from reports.record import SETTINGS
 from reports.statistics import estimate
@@ -78,11 +77,11 @@ class Picture:
     svg: str
 
 
-def settings_pictures(frame: pd.DataFrame) -> tuple[Picture, ...]:
+def settings_pictures(found: Compared) -> tuple[Picture, ...]:
     """A picture for every model and task that has something to show."""
     return tuple(
         settings_picture(comparison)
-        for comparison in comparisons(frame)
+        for comparison in found.tasks
         if comparison.metrics and comparison.sandwiches
     )
 

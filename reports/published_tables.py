@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import pandas as pd
-
 from reports.cells import (
     NOT_APPLICABLE,
     PERCENT,
@@ -22,7 +20,7 @@ from reports.cells import (
     one_line,
     quality_style,
 )
-from reports.comparison import Comparison, Treatment, comparisons
+from reports.comparison import Compared, Comparison, Treatment
 from reports.observed_cells import ARROWS, SETTING_NAMES, compression_cell, number_cell
 from reports.published import (
     PublishedNumber,
@@ -60,13 +58,13 @@ class Pair:
     theirs: PublishedNumber
 
 
-def published_tables(frame: pd.DataFrame) -> tuple[Table, ...]:
+def published_tables(found: Compared) -> tuple[Table, ...]:
     """Ours beside the paper's for every model and task that are the paper's and have rows of it."""
     by_model: dict[str, list[Comparison]] = {}
-    for comparison in comparisons(frame):
+    for comparison in found.tasks:
         if is_the_papers(comparison) and any(_pairs(comparison)):
             by_model.setdefault(comparison.model, []).append(comparison)
-    return tuple(_published_table(found) for found in by_model.values())
+    return tuple(_published_table(tasks) for tasks in by_model.values())
 
 
 def stand_in_notes(comparison: Comparison) -> tuple[str, ...]:

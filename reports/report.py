@@ -10,6 +10,7 @@ from typing import Any
 
 from reports.appendix import parameters_table, runs_table
 from reports.cells import Table, one_line
+from reports.comparison import compared
 from reports.compression_tables import compression_tables
 from reports.disclosure_tables import disclosure_tables, leak_tables
 from reports.figures import Picture, settings_pictures
@@ -76,22 +77,22 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
     """
     runs = read_stages(results, plan)
     shown = machine or _busiest(runs)
-    table = frame(runs, machine=shown, with_not_run=True)
+    found = compared(frame(runs, machine=shown, with_not_run=True))
     return Report(
         suite=one_line(plan.suite),
         profile=one_line(plan.profile or ""),
         counts=_counts(runs),
         facts=tuple(_facts(runs, shown)),
         tables=(
-            *settings_tables(table),
-            *compression_tables(table),
-            *disclosure_tables(table),
-            *published_tables(table),
+            *settings_tables(found),
+            *compression_tables(found),
+            *disclosure_tables(found),
+            *published_tables(found),
         ),
-        pictures=settings_pictures(table),
+        pictures=settings_pictures(found),
         further=(
-            *further_tables(table),
-            *leak_tables(table),
+            *further_tables(found),
+            *leak_tables(found),
             parameters_table(runs),
             runs_table(runs),
         ),

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import pandas as pd
-
 from reports.cells import (
     MEBIBYTES,
     NOT_APPLICABLE,
@@ -26,7 +24,7 @@ from reports.cells import (
     quality_style,
     three_digits,
 )
-from reports.comparison import Comparison, Treatment, comparisons
+from reports.comparison import Compared, Comparison, Treatment
 from reports.notes import cost_notes, quality_notes
 from reports.observed_cells import (
     ARROWS,
@@ -53,16 +51,16 @@ PAPER_ORDER = (
 """What the paper finds: the first of each pair is better than the second."""
 
 
-def settings_tables(frame: pd.DataFrame) -> tuple[Table, ...]:
+def settings_tables(found: Compared) -> tuple[Table, ...]:
     """The main table of every model and task: quality, gap, speed, memory, size."""
-    return tuple(settings_table(comparison) for comparison in comparisons(frame))
+    return tuple(settings_table(comparison) for comparison in found.tasks)
 
 
-def further_tables(frame: pd.DataFrame) -> tuple[Table, ...]:
+def further_tables(found: Compared) -> tuple[Table, ...]:
     """The settings again in every quality metric that the main tables do not show."""
     return tuple(
         quality_table(comparison, metric)
-        for comparison in comparisons(frame)
+        for comparison in found.tasks
         for metric in comparison.metrics[1:]
     )
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.cells import Absent, Column, Table
-from reports.comparison import Treatment
+from reports.comparison import Treatment, compared
 from reports.compression_tables import adapter_blocks, common_budget, compression_tables
 from reports.disclosure import corrected_leak, raw_leak
 from reports.disclosure_tables import disclosure_tables, leak_tables
@@ -128,7 +128,7 @@ def test_correction_is_1_for_the_full_model_itself_and_always_finite(emulator, f
 
 def test_what_the_owner_gave_away(compressions: pd.DataFrame):
     """Shares in percent, sizes in MiB, likeness as it is, one row an emulator in plan order."""
-    (table,) = disclosure_tables(compressions)
+    (table,) = disclosure_tables(compared(compressions))
     assert table.title == "What the owner gave away: owner-lm"
     assert texts(table, "compression")[:3] == ["identity", "layer_drop(keep=4)", "quantize(bits=4)"]
     assert texts(table, "layout")[:3] == ["2-8-2", "2-4-2", "2-8-2"]
@@ -143,7 +143,7 @@ def test_what_the_owner_gave_away(compressions: pd.DataFrame):
 
 def test_leaks_stand_beside_what_was_disclosed(compressions: pd.DataFrame):
     """51.04/95.61 = 53.4 %, corrected ln(1024/95.61)/ln(1024/51.04) = 79.1 %."""
-    (table,) = disclosure_tables(compressions)
+    (table,) = disclosure_tables(compared(compressions))
     assert texts(table, "raw leak, topics")[:2] == ["100.0", "53.4"]
     assert texts(table, "corrected leak, topics")[:2] == ["100.0", "79.1"]
     assert texts(table, "corrected leak, topics")[-1] == "-5.3"
@@ -155,7 +155,7 @@ def test_leaks_stand_beside_what_was_disclosed(compressions: pd.DataFrame):
 
 def test_the_leak_table_shows_what_a_leak_is_made_of(compressions: pd.DataFrame):
     """Both scores and chance stand in the row."""
-    (table,) = leak_tables(compressions)
+    (table,) = leak_tables(compared(compressions))
     row = [cell.text for cell in table.rows[1]]
     assert row == [
         *("topics", "2-4-2", "layer_drop(keep=4)", "perplexity (lower is better)"),
@@ -170,7 +170,7 @@ def test_a_failed_disclosure_says_why(store: SyntheticStore):
     digest = store.plan("emulator", **labels)
     store.save_attempt(store.record(digest, "emulator", outcome="oom_host", reason="9 GiB"))
     store.plan("disclose", **labels)
-    (table,) = disclosure_tables(frame_of(store, store.save_plan()))
+    (table,) = disclosure_tables(compared(frame_of(store, store.save_plan())))
     assert {cell.text for cell in table.rows[0][2:]} == {"oom_host"}
     assert dict(table.footnotes) == {"a": "oom_host: 9 GiB"}
 
@@ -184,7 +184,7 @@ def test_an_undefined_leak_says_why(store: SyntheticStore):
             scored = (accuracy("acc", 0.52, 0.03),)
             scored = scored if chance is None else with_chance(scored, chance)
             store.save(store.record(digest, "evaluate", *scored))
-    (table,) = leak_tables(frame_of(store, store.save_plan()))
+    (table,) = leak_tables(compared(frame_of(store, store.save_plan())))
     cells = column(table, "corrected leak").cells
     assert all(isinstance(cell, Absent) and cell.word == "undefined" for cell in cells)
     notes = dict(table.footnotes)
@@ -197,13 +197,13 @@ def test_an_undefined_leak_says_why(store: SyntheticStore):
 def test_models_without_disclosure_have_no_such_table(store: SyntheticStore):
     """A plan from before the stage makes the report it made."""
     table = frame_of(store, fill(store))
-    assert disclosure_tables(table) == ()
-    assert compression_tables(table) == ()
+    assert disclosure_tables(compared(table)) == ()
+    assert compression_tables(compared(table)) == ()
 
 
 def test_compressions_stand_by_their_plug_in(compressions: pd.DataFrame):
     """The best first; sizes as a share of the middle that `identity` leaves whole."""
-    table = compression_tables(compressions)[0]
+    table = compression_tables(compared(compressions))[0]
     assert table.title == (
         "Compressions on one budget: owner-lm on topics, tuning full, adapter blocks 2+2: "
         "perplexity (lower is better)"
@@ -223,7 +223,7 @@ def test_compressions_stand_by_their_plug_in(compressions: pd.DataFrame):
 
 def test_what_is_off_the_budget_is_marked(compressions: pd.DataFrame):
     """Half the common size is not on it; `identity` is no part of it."""
-    table = compression_tables(compressions)[0]
+    table = compression_tables(compared(compressions))[0]
     marks = [cell.mark for cell in column(table, "effective bytes").cells]
     assert marks[:-1] == [""] * 5
     assert dict(table.footnotes)[marks[-1]] == "more than 10 % off the budget"
@@ -239,7 +239,7 @@ def test_without_identity_sizes_are_bytes(store: SyntheticStore):
             "evaluate", task="t", setting="plug_in", tuning="full", seed=0, **labels
         )
         store.save(store.record(digest, "evaluate", accuracy("acc", size / 10, 0.1)))
-    (table,) = compression_tables(frame_of(store, store.save_plan()))
+    (table,) = compression_tables(compared(frame_of(store, store.save_plan())))
     assert table.title.startswith("Compressions compared: m on t")
     assert texts(table, "effective bytes") == ["8.00", "4.00", "2.00"]
     assert column(table, "effective bytes").detail == "MiB"
@@ -256,7 +256,7 @@ def test_rows_of_other_adapter_blocks_or_tunings_are_not_mixed(store: SyntheticS
             "evaluate", task="t", setting="plug_in", tuning=tuning, seed=0, **labels
         )
         store.save(store.record(digest, "evaluate", *perplexity(9.0)))
-    assert compression_tables(frame_of(store, store.save_plan())) == ()
+    assert compression_tables(compared(frame_of(store, store.save_plan()))) == ()
 
 
 def test_scattered_adapter_blocks_are_one_group(store: SyntheticStore):
@@ -265,7 +265,7 @@ def test_scattered_adapter_blocks_are_one_group(store: SyntheticStore):
         fill_row(store, layout, compression, 0.5)
     fill_row(store, "0,5,17,23-8", "d", 0.5)
     fill_row(store, "2-8-2", "e", 0.5)
-    (table,) = compression_tables(frame_of(store, store.save_plan()))
+    (table,) = compression_tables(compared(frame_of(store, store.save_plan())))
     assert "adapter blocks 0,5,18,23: acc" in table.title
     assert set(texts(table, "layout")) == {"0,5,18,23-8", "0,5,18,23-20"}
     assert set(texts(table, "compression")) == {"a", "b", "c"}
@@ -297,7 +297,7 @@ def test_no_leak_and_no_gap_between_different_items(store: SyntheticStore, cut: 
         params = {"evaluate": {"examples": 50}} if is_cut and cut == "examples" else {}
         store.save(store.record(digest, "evaluate", scored, params=params))
     table = frame_of(store, store.save_plan())
-    (main,), (leak,) = settings_tables(table), leak_tables(table)
+    (main,), (leak,) = settings_tables(compared(table)), leak_tables(compared(table))
     for shown, header in ((main, "plug-in gap"), (leak, "raw leak"), (leak, "corrected leak")):
         (cell,) = column(shown, header).cells
         assert isinstance(cell, Absent)
@@ -317,7 +317,7 @@ def test_a_missing_plug_in_comes_last_with_its_reason(store: SyntheticStore):
     digest = store.plan("evaluate", setting="plug_in", **tuned)
     store.save_attempt(store.record(digest, "evaluate", outcome="timeout", reason="slow"))
     plan = store.save_plan()
-    table = compression_tables(frame_of(store, plan))[0]
+    table = compression_tables(compared(frame_of(store, plan)))[0]
     assert texts(table, "compression")[-1] == "broken"
     assert texts(table, "plug-in")[-1] == "timeout"
 
@@ -336,10 +336,10 @@ def test_a_budget_needs_three_that_share_it():
 def test_experimental_compressions_are_marked_wherever_they_stand(compressions: pd.DataFrame):
     """The reason in the emulator's record is a footnote at the compression's name."""
     tables = [
-        *settings_tables(compressions),
-        *compression_tables(compressions),
-        *disclosure_tables(compressions),
-        *leak_tables(compressions),
+        *settings_tables(compared(compressions)),
+        *compression_tables(compared(compressions)),
+        *disclosure_tables(compared(compressions)),
+        *leak_tables(compared(compressions)),
     ]
     assert len(tables) == 6
     for table in tables:

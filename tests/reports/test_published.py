@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from reports.cells import DASH, Absent, Column, Number, Table
+from reports.comparison import compared
 from reports.published import (
     FOLDER,
     RAW,
@@ -270,8 +271,8 @@ def test_what_was_tuned_on_is_the_papers_too(
     scored = accuracy("acc", 0.5, 0.1)
     store.save(store.record(digest, "evaluate", scored, inputs={"data": PIQA}))
     table = frame_of(store, store.save_plan())
-    assert bool(published_tables(table)) is is_compared
-    assert (STAND_IN_NOTE in settings_tables(table)[0].notes) is not is_compared
+    assert bool(published_tables(compared(table))) is is_compared
+    assert (STAND_IN_NOTE in settings_tables(compared(table))[0].notes) is not is_compared
 
 
 @pytest.mark.parametrize(
@@ -321,7 +322,7 @@ def test_only_the_budget_of_distillation_is_left_out_of_a_place():
 
 def test_ours_the_papers_and_the_difference(store: SyntheticStore):
     """23.6 against 23.4 is +0.2; the interval of the difference is ours; every row in its place."""
-    (table,) = published_tables(frame_of(store, fill_published(store)))
+    (table,) = published_tables(compared(frame_of(store, fill_published(store))))
     assert table.title == "Ours beside the paper's Table 1: opt-1.3b"
     assert texts(table, "whose") == ["ours", "paper", "difference"] * 5
     assert texts(table, "setting")[::3] == [
@@ -343,7 +344,7 @@ def test_ours_the_papers_and_the_difference(store: SyntheticStore):
 
 def test_a_caveat_stands_at_the_papers_number(store: SyntheticStore):
     """The footnote marks the published cell, not ours."""
-    (table,) = published_tables(frame_of(store, fill_published(store)))
+    (table,) = published_tables(compared(frame_of(store, fill_published(store))))
     ours, paper, difference = column(table, "wikitext2").cells[:3]
     assert (ours.mark, difference.mark) == ("", "")
     assert dict(table.footnotes)[paper.mark].startswith("Table 1: validation split in blocks")
@@ -356,8 +357,8 @@ def test_a_caveat_stands_at_the_papers_number(store: SyntheticStore):
 def test_stand_ins_are_not_compared_and_that_is_said(store: SyntheticStore, source: str):
     """A model that only bears the name gets no published number but one note."""
     table = frame_of(store, fill_published(store, source))
-    assert published_tables(table) == ()
-    assert all(STAND_IN_NOTE in shown.notes for shown in settings_tables(table))
+    assert published_tables(compared(table)) == ()
+    assert all(STAND_IN_NOTE in shown.notes for shown in settings_tables(compared(table)))
 
 
 @pytest.mark.parametrize("data", ["sha256:0123", "commit:me/openbookqa@1?test=test", ""])
@@ -365,10 +366,10 @@ def test_another_data_set_under_the_name_is_not_compared(store: SyntheticStore, 
     """An own task called openbookqa is a stand-in; the other task is compared all the same."""
     plan = fill_published(store, data={**OPT_DATA, "openbookqa": data})
     table = frame_of(store, plan)
-    (shown,) = published_tables(table)
+    (shown,) = published_tables(compared(table))
     assert {column.header for column in shown.columns} >= {"wikitext2"}
     assert "openbookqa" not in {column.header for column in shown.columns}
-    noted = {t.name: STAND_IN_NOTE in t.notes for t in settings_tables(table)}
+    noted = {t.name: STAND_IN_NOTE in t.notes for t in settings_tables(compared(table))}
     assert noted == {"opt-1.3b-openbookqa": True, "opt-1.3b-wikitext2": False}
 
 
@@ -377,9 +378,9 @@ def test_nothing_is_said_where_nothing_was_published(store: SyntheticStore):
     digest = store.plan("evaluate", model="opt-1.3b", task="mine", setting="full_zero_shot")
     store.save(store.record(digest, "evaluate", accuracy("acc", 0.5, 0.1)))
     table = frame_of(store, store.save_plan())
-    assert published_tables(table) == ()
-    assert STAND_IN_NOTE not in settings_tables(table)[0].notes
-    real = settings_tables(frame_of(store, fill_published(store)))
+    assert published_tables(compared(table)) == ()
+    assert STAND_IN_NOTE not in settings_tables(compared(table))[0].notes
+    real = settings_tables(compared(frame_of(store, fill_published(store))))
     assert not any(STAND_IN_NOTE in shown.notes for shown in real if "mine" not in shown.title)
 
 
@@ -392,7 +393,7 @@ def test_another_emulator_is_not_compared(store: SyntheticStore):
     )
     store.save(store.record(digest, "evaluate", accuracy("acc", 0.1, 0.1)))
     plan = store.save_plan()
-    (table,) = published_tables(frame_of(store, plan))
+    (table,) = published_tables(compared(frame_of(store, plan)))
     assert set(texts(table, "compression")) == {DASH, OPT_CUT["compression"]}
 
 
@@ -401,7 +402,7 @@ def test_one_wrong_source_spoils_the_model(store: SyntheticStore):
     fill_published(store)
     digest = store.plan("emulator", model="opt-1.3b", layout="2-4-2", compression="c")
     store.save(store.record(digest, "emulator", inputs={"model": "sha256:1"}))
-    assert published_tables(frame_of(store, store.save_plan())) == ()
+    assert published_tables(compared(frame_of(store, store.save_plan()))) == ()
 
 
 def test_a_cut_evaluation_says_so(store: SyntheticStore):
@@ -415,7 +416,7 @@ def test_a_cut_evaluation_says_so(store: SyntheticStore):
         params={"evaluate": {"examples": 50}},
     )
     store.save(record)
-    (table,) = published_tables(frame_of(store, store.save_plan()))
+    (table,) = published_tables(compared(frame_of(store, store.save_plan())))
     ours, _, difference = column(table, "piqa").cells
     assert dict(table.footnotes)[ours.mark] == "ours is scored on 50 examples of the split"
     assert difference.mark == ours.mark
@@ -428,7 +429,7 @@ def test_a_missing_number_of_ours_keeps_its_reason(store: SyntheticStore):
     digest = store.plan("evaluate", tuning="full", **labels, **OPT_CUT)
     failed = {"outcome": "oom_gpu", "reason": "12 GiB", "inputs": {"data": PIQA}}
     store.save_attempt(store.record(digest, "evaluate", **failed))
-    (table,) = published_tables(frame_of(store, store.save_plan()))
+    (table,) = published_tables(compared(frame_of(store, store.save_plan())))
     ours, paper, difference = column(table, "piqa").cells[-3:]
     assert isinstance(ours, Absent)
     assert isinstance(paper, Number)

@@ -15,7 +15,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from reports.cells import Absent, Column, Number, Style, Table, Text
-from reports.comparison import Treatment, comparisons
+from reports.comparison import Treatment, compared
 from reports.errors import ReportError
 from reports.figures import drawn, row_name
 from reports.record import Metric
@@ -390,7 +390,7 @@ def test_a_lying_picture_has_the_values_across(
         scored = accuracy("acc", 0.5, 0.1) if metric == "acc" else perplexity(50.0 + row)[0]
         store.save(store.record(digest, "evaluate", scored))
     runs = read_stages(tmp_path, read_plan(store.save_plan()))
-    (comparison,) = comparisons(frame(runs))
+    (comparison,) = compared(frame(runs)).tasks
     (axes,) = drawn(comparison, metric).axes
     names, values = (axes.yaxis, axes.xaxis) if lying else (axes.xaxis, axes.yaxis)
     assert [text.get_text()[-2:] for text in names.get_ticklabels()] == ["ll"] * rows

@@ -21,6 +21,7 @@ from reports.cells import (
     one_line,
     three_digits,
 )
+from reports.comparison import compared
 from reports.record import Metric
 from reports.results import PlanFile, frame, read_plan, read_stages
 from reports.statistics import Estimate
@@ -45,7 +46,10 @@ def store(tmp_path: Path) -> SyntheticStore:
 @pytest.fixture
 def tables(store: SyntheticStore) -> dict[str, Table]:
     """The main tables of the synthetic run, by name."""
-    return {table.name: table for table in settings_tables(frame_of(store, read_plan(fill(store))))}
+    return {
+        table.name: table
+        for table in settings_tables(compared(frame_of(store, read_plan(fill(store)))))
+    }
 
 
 def frame_of(store: SyntheticStore, plan: PlanFile) -> pd.DataFrame:
@@ -133,8 +137,11 @@ def test_an_unmeasured_cost_says_why(tables: dict[str, Table]):
 def test_other_metrics_have_their_own_tables(store: SyntheticStore):
     """A task scored by acc and acc_norm shows acc first, and acc_norm in a second table."""
     table = frame_of(store, read_plan(fill(store)))
-    assert settings_tables(table)[1].title == "tiny-lm on choices: acc in % (higher is better)"
-    further = further_tables(table)
+    assert (
+        settings_tables(compared(table))[1].title
+        == "tiny-lm on choices: acc in % (higher is better)"
+    )
+    further = further_tables(compared(table))
     assert [t.name for t in further] == ["tiny-lm-choices-acc_norm"]
     assert texts(further[0], "full zero-shot") == ["33.0"]
 
@@ -160,7 +167,7 @@ def test_not_run_is_told_from_not_asked_for(store: SyntheticStore):
         if seed == 0:
             store.save(store.record(digest, "evaluate", *perplexity(9.0)))
     runs = read_stages(store.root, read_plan(store.save_plan()))
-    (table,) = settings_tables(frame(runs, with_not_run=True))
+    (table,) = settings_tables(compared(frame(runs, with_not_run=True)))
     assert texts(table, "plug-in") == ["not run"]
     assert texts(table, "emulator fine-tuned") == ["9.00"]
     assert texts(table, "plug-in gap") == ["not known"]
@@ -176,7 +183,7 @@ def test_one_seed_has_no_interval(store: SyntheticStore):
     labels = {"model": "m", "task": "t", "layout": "1-1-1", "compression": "c", "tuning": "full"}
     digest = store.plan("evaluate", setting="plug_in", seed=0, **labels)
     store.save(store.record(digest, "evaluate", *perplexity(9.0)))
-    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
+    (table,) = settings_tables(compared(frame_of(store, read_plan(store.save_plan()))))
     assert texts(table, "plug-in") == ["9.00"]
     assert "No ± in a tuned setting: one seed, which says nothing of the spread." in table.notes
 
@@ -189,7 +196,7 @@ def test_a_failed_emulator_explains_every_row_built_on_it(store: SyntheticStore)
     for setting, tuned in (("emulator_zero_shot", {}), ("plug_in", {"tuning": "full", "seed": 0})):
         store.plan("evaluate", setting=setting, task="t", **cut, **tuned)
     runs = read_stages(store.root, read_plan(store.save_plan()))
-    (table,) = settings_tables(frame(runs, with_not_run=True))
+    (table,) = settings_tables(compared(frame(runs, with_not_run=True)))
     assert texts(table, "emulator zero-shot") == ["oom_gpu"]
     assert texts(table, "plug-in") == ["oom_gpu"]
     assert dict(table.footnotes)["a"] == "oom_gpu: 12 GiB"
@@ -202,7 +209,7 @@ def test_repeats_are_averaged_before_seeds(store: SyntheticStore):
         digest = store.plan("evaluate", setting="full_finetuned", seed=seed, **labels)
         for repeat, value in enumerate(values):
             store.save(store.record(digest, "evaluate", *perplexity(value), repeat=repeat))
-    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
+    (table,) = settings_tables(compared(frame_of(store, read_plan(store.save_plan()))))
     cell = column(table, "full fine-tuned").cells[0]
     assert isinstance(cell, Number)
     assert (cell.estimate.mean, cell.estimate.n) == (4.0, 2)
@@ -215,7 +222,7 @@ def test_no_mean_and_no_ratio_mixes_machines(store: SyntheticStore):
         store.machine = machine
         cost = training("throughput_tokens_real", 100.0, 10.0, 5)
         store.save(store.record(store.plan("finetune", **labels), "finetune", *cost))
-    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
+    (table,) = settings_tables(compared(frame_of(store, read_plan(store.save_plan()))))
     cell = column(table, "tuning throughput").cells[0]
     assert cell.text == "unmeasured"
     assert "several machines" in dict(table.footnotes)[cell.mark]
@@ -229,7 +236,7 @@ def test_memory_is_the_gpus_where_training_ran_on_one(store: SyntheticStore):
     digest = store.plan("finetune", model="m", task="t", tuning="full", seed=0)
     cost = training("throughput_samples", 5.0, 300.0, 1)
     store.save(store.record(digest, "finetune", *cost, gpu))
-    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
+    (table,) = settings_tables(compared(frame_of(store, read_plan(store.save_plan()))))
     assert texts(table, "peak memory") == ["1,024"]
     assert any("on the GPU" in note for note in table.notes)
 
@@ -242,7 +249,7 @@ def test_no_ratio_across_machines(store: SyntheticStore):
         store.machine = machine
         digest = store.plan(kind, model="m", task="t", tuning="full", seed=0, **extra)
         store.save(store.record(digest, kind, *cost))
-    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
+    (table,) = settings_tables(compared(frame_of(store, read_plan(store.save_plan()))))
     assert texts(table, "tuning throughput") == ["100", "100"]
 
 
@@ -251,7 +258,7 @@ def test_reference_is_another_tuning_where_full_was_not_run(store: SyntheticStor
     labels = {"model": "m", "task": "t", "tuning": "lora(rank=4)", "seed": 0}
     digest = store.plan("evaluate", setting="full_finetuned", **labels)
     store.save(store.record(digest, "evaluate", accuracy("acc", 0.5, 0.1)))
-    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
+    (table,) = settings_tables(compared(frame_of(store, read_plan(store.save_plan()))))
     assert "Full fine-tuned: the whole model without an emulator, tuning lora(rank=4)." in (
         table.notes
     )
@@ -302,7 +309,7 @@ def test_items_all_alike_are_no_certainty(store: SyntheticStore, right: float):
     digest = store.plan("evaluate", model="m", task="t", setting="full_zero_shot")
     score = accuracy("acc", right, 0.0).model_copy(update={"n": 4})
     store.save(store.record(digest, "evaluate", score))
-    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
+    (table,) = settings_tables(compared(frame_of(store, read_plan(store.save_plan()))))
     notes = " ".join(table.notes)
     assert "all 4 items alike: no standard error" in notes
     assert "up to 0.0" not in notes
@@ -316,7 +323,7 @@ def test_items_alike_in_one_setting_leave_the_others_their_error(store: Syntheti
     ):
         digest = store.plan("evaluate", model="m", task="t", setting=setting)
         store.save(store.record(digest, "evaluate", score))
-    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
+    (table,) = settings_tables(compared(frame_of(store, read_plan(store.save_plan()))))
     notes = " ".join(table.notes)
     assert "all 100 items alike" in notes
     assert "100 items has a standard error of up to 3.0 points" in notes
@@ -387,6 +394,6 @@ def test_a_metric_may_be_missing_from_a_record(store: SyntheticStore):
     size = Metric(metric="trainable_parameters", value=7, unit="1", better="lower")
     digest = store.plan("finetune", model="m", task="t", tuning="full", seed=0)
     store.save(store.record(digest, "finetune", size))
-    (table,) = settings_tables(frame_of(store, read_plan(store.save_plan())))
+    (table,) = settings_tables(compared(frame_of(store, read_plan(store.save_plan()))))
     assert texts(table, "tuning throughput") == ["unmeasured"]
     assert texts(table, "trainable parameters") == ["7"]
