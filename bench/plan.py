@@ -81,9 +81,9 @@ class Plan:
         """Digests of the stages that rest on something pending: they will be others."""
         found: set[str] = set()
         for stage in self.stages:
-            if any(each.startswith(PENDING) for each in stage.inputs.values()):
+            rests = any(each.startswith(PENDING) for each in stage.inputs.values())
+            if rests or found.intersection(stage.needs):
                 found.add(stage.digest)
-            found |= {stage.digest} if found & set(stage.needs) else set()
         return found
 
     def is_same_elsewhere(self, other: Plan) -> bool:
@@ -240,7 +240,7 @@ class _Builder:
             },
             inputs=inputs,
             locations=locations,
-            labels=replace(Labels(), **_emulator_labels(point, self._layout(point))),
+            labels=Labels(**self._emulator_labels(point)),
             case=case,
         )
 
@@ -256,7 +256,7 @@ class _Builder:
                 "model": self._source(point).digest,
             },
             locations=self._model_location(point),
-            labels=replace(Labels(), **_emulator_labels(point, self._layout(point))),
+            labels=Labels(**self._emulator_labels(point)),
             case=case,
         )
 
@@ -286,7 +286,7 @@ class _Builder:
         else:
             kind = "tune"
             params["adapter_blocks"] = str(point.adapter_blocks)
-            labels |= _emulator_labels(point, self._layout(point))
+            labels |= self._emulator_labels(point)
         return self._stage(
             kind,
             params=params,
@@ -313,7 +313,7 @@ class _Builder:
             inputs["model"] = self._source(point).digest
             locations |= self._model_location(point)
         if setting not in ("full_zero_shot", "full_finetuned"):
-            labels |= _emulator_labels(point, self._layout(point))
+            labels |= self._emulator_labels(point)
         if "tuned" in inputs:
             labels |= {"seed": point.seed, "tuning": point.tuning.label}
             params["tuning"] = _described(point.tuning)
@@ -373,11 +373,14 @@ class _Builder:
             return task.hub.location(self.world.data[task.name].of(*task.splits))
         return {split: str(path) for split, path in sorted(task.files.items())}
 
-    def _layout(self, point: CasePoint) -> str:
-        """`a-m-b`, where m is the number of blocks the emulator has."""
+    def _emulator_labels(self, point: CasePoint) -> dict[str, Any]:
         depth = self._source(point).depth
-        emulator = "?" if depth is None else self._emulator_depth(point, depth)
-        return point.adapter_blocks.layout(emulator)
+        blocks = "?" if depth is None else self._emulator_depth(point, depth)
+        return {
+            "model": point.model,
+            "layout": point.adapter_blocks.layout(blocks),
+            "compression": label(point.compression),
+        }
 
     def _emulator_depth(self, point: CasePoint, depth: int) -> int:
         blocks = depth - len(point.adapter_blocks)
@@ -528,10 +531,6 @@ def _task(task: Task) -> dict[str, Any]:
     """A task without the places of its files: their content enters by its hash."""
     chosen = {name: value for name, value in _chosen(task.parameters).items() if name != "data"}
     return {"kind": task.kind, **chosen}
-
-
-def _emulator_labels(point: CasePoint, layout: str) -> dict[str, Any]:
-    return {"model": point.model, "layout": layout, "compression": label(point.compression)}
 
 
 def _axes(point: CasePoint) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,12 @@ class Disclosure:
     sent_parameters: int
     disclosed_fraction: float
     verbatim_fraction: float
+    """Share of the owner's parameters that were sent with the very same value; at least.
+
+    It can be more where a later compression dropped the place of a block that is shared, or
+    pruned single weights of a matrix whose channels are cut. Tensors are compared in their
+    places, a block with the one it stands for: see `verbatim_elements`. What several places of
+    the owner's model share counts once."""
     blocks: tuple[BlockDisclosure, ...]
     """Of the emulator, in order. Adapter blocks are always sent as they are."""
 
@@ -62,12 +69,12 @@ def disclose(sandwich: Sandwich, sent: nn.Module, layer_map: Sequence[int]) -> D
     Raises:
         BadLayout: the layer map and the cut do not make as many blocks as were sent.
     """
-    blocks = tuple(_block_disclosures(sandwich, sent, layer_map))
+    compared = _compared(sandwich, sent, layer_map)
     return Disclosure(
         sent_parameters=parameter_count(sent),
         disclosed_fraction=disclosed_fraction(sandwich.model, sent),
-        verbatim_fraction=verbatim_fraction(sandwich, sent, layer_map),
-        blocks=blocks,
+        verbatim_fraction=_verbatim_fraction(sandwich.model, sent, compared),
+        blocks=tuple(_block_disclosures(compared)),
     )
 
 
@@ -89,31 +96,6 @@ def parameter_count(model: nn.Module) -> int:
     stored = {each for layer in packed for each in (layer.codes, layer.scales, layer.zeros)}
     plain = sum(p.numel() for p in model.parameters() if p not in stored)
     return plain + sum(weights.values())
-
-
-@torch.no_grad()
-def verbatim_fraction(sandwich: Sandwich, sent: nn.Module, layer_map: Sequence[int]) -> float:
-    """Share of the owner's parameters that were sent with the very same value; at least.
-
-    It can be more where a later compression dropped the place of a block that is shared, or
-    pruned single weights of a matrix whose channels are cut.
-
-    Tensors are compared in their places, a block with the one it stands for: see
-    `verbatim_elements`. What several places of the owner's model share counts once.
-    """
-    prefix = architecture_of(sandwich.model).blocks + "."
-    received = dict(sent.named_parameters(remove_duplicate=False))
-    count = sum(
-        verbatim_elements(parameter, received[name])
-        for name, parameter in sandwich.model.named_parameters()
-        if name in received and not name.startswith(prefix)
-    )
-    originals, found = sandwich.blocks, dict[int, int]()
-    for position, _, block in _order(sandwich, sent, layer_map):
-        for tensor, same in _verbatim_in_block(originals[position], block).items():
-            # A shared block is sent once: it counts in the place where it is most verbatim.
-            found[tensor] = max(same, found.get(tensor, 0))
-    return (count + sum(found.values())) / parameter_count(sandwich.model)
 
 
 def verbatim_elements(original: Tensor, received: Tensor) -> int:
@@ -162,39 +144,64 @@ def block_similarity(original: nn.Module, received: nn.Module) -> tuple[float | 
     return dot / (ours * theirs) ** 0.5, reason
 
 
-def _block_disclosures(
-    sandwich: Sandwich, sent: nn.Module, layer_map: Sequence[int]
-) -> Iterator[BlockDisclosure]:
-    originals = sandwich.blocks
-    for position, place, block in _order(sandwich, sent, layer_map):
-        if place is None:
-            continue
-        original = originals[position]
-        cosine, reason = block_similarity(original, block)
-        yield BlockDisclosure(
-            place=place,
-            position=position,
-            verbatim_fraction=sum(_verbatim_in_block(original, block).values())
-            / parameter_count(original),
-            cosine=cosine,
-            reason=reason,
-        )
+class _Compared(NamedTuple):
+    """A block that was sent, beside the one in whose place it stands."""
+
+    position: int
+    place: int | None
+    """In the emulator; None of an adapter block."""
+    original: nn.Module
+    received: nn.Module
+    verbatim: dict[int, int]
+    """For each parameter received, by its address, how many of its elements are the original's."""
 
 
-def _order(
-    sandwich: Sandwich, sent: nn.Module, layer_map: Sequence[int]
-) -> list[tuple[int, int | None, nn.Module]]:
-    """For each block that was sent its position in the owner's model, and place in the emulator."""
+def _compared(sandwich: Sandwich, sent: nn.Module, layer_map: Sequence[int]) -> list[_Compared]:
     order, blocks = sandwich.order(layer_map), list(get_blocks(sent))
     if len(order) != len(blocks):
         raise BadLayout(
             f"{len(blocks)} blocks were sent, but the cut and the layer map make {len(order)}"
         )
-    return [(*pair, block) for pair, block in zip(order, blocks, strict=True)]
+    owned = sandwich.blocks
+    originals = [owned[position] for position, _ in order]
+    return [
+        _Compared(position, place, original, block, _verbatim_in_block(original, block))
+        for (position, place), original, block in zip(order, originals, blocks, strict=True)
+    ]
+
+
+def _verbatim_fraction(model: nn.Module, sent: nn.Module, compared: Sequence[_Compared]) -> float:
+    prefix = architecture_of(model).blocks + "."
+    received = dict(sent.named_parameters(remove_duplicate=False))
+    count = sum(
+        verbatim_elements(parameter, received[name])
+        for name, parameter in model.named_parameters()
+        if name in received and not name.startswith(prefix)
+    )
+    found: dict[int, int] = {}
+    for each in compared:
+        for tensor, same in each.verbatim.items():
+            # A shared block is sent once: it counts in the place where it is most verbatim.
+            found[tensor] = max(same, found.get(tensor, 0))
+    return (count + sum(found.values())) / parameter_count(model)
+
+
+def _block_disclosures(compared: Sequence[_Compared]) -> Iterator[BlockDisclosure]:
+    for each in compared:
+        if each.place is None:
+            continue
+        cosine, reason = block_similarity(each.original, each.received)
+        yield BlockDisclosure(
+            place=each.place,
+            position=each.position,
+            verbatim_fraction=sum(each.verbatim.values()) / parameter_count(each.original),
+            cosine=cosine,
+            reason=reason,
+        )
 
 
 def _verbatim_in_block(original: nn.Module, received: nn.Module) -> dict[int, int]:
-    """For each parameter received, by its address, how many of its elements are the original's."""
+    """What `_Compared.verbatim` says."""
     modules = dict(received.named_modules())
     found = {}
     for name, module in original.named_modules():

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from offsite.compression.calibration import (
     Calibration,
-    Call,
     evaluating,
     frozen,
     hidden_of,
+    real_positions,
     refuse_float16,
 )
 from offsite.compression.emulator import Emulator
@@ -103,12 +103,12 @@ class Lesson:
             distances = []
             for ours, theirs in self.pairs():
                 states = hidden_of(student[ours])
-                mask = mask_of(batch, states)
+                mask = real_positions(batch, states)
                 distances.append(hidden_distance(hidden_of(teacher[theirs]), states, mask))
             terms.append(weights.kd_weight * torch.stack(distances).mean())
         if weights.logit_weight:
             logits = logits_of(student["logits"])
-            kl = divergence(logits_of(teacher["logits"]), logits, mask_of(batch, logits))
+            kl = divergence(logits_of(teacher["logits"]), logits, real_positions(batch, logits))
             terms.append(weights.logit_weight * kl)
         return torch.stack(terms).sum()
 
@@ -213,13 +213,6 @@ def divergence(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:
     log_t, log_s = (logits.float().log_softmax(-1) for logits in (teacher, student))
     rows = (log_t.exp() * (log_t - log_s)).sum(-1)
     return rows.where(mask, 0).sum() / mask.sum()
-
-
-def mask_of(batch: Batch, states: Tensor) -> Tensor:
-    """Which rows of hidden states or logits are real: for one row a sample (images), all."""
-    if states.dim() == 2:
-        return torch.ones(states.shape[:1], dtype=torch.bool, device=states.device)
-    return Call(batch, states, {}).mask
 
 
 def logits_of(output: Any) -> Tensor:  # noqa: ANN401 - a model's output, of either library

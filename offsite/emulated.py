@@ -10,12 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from offsite.blocks import get_blocks, renumber_block
-from offsite.compression.layers import describe, empty
+from offsite.compression.layers import describe, empty, shared_tensors
 from offsite.errors import NotAModel
 
 FILE = "emulator.json"
@@ -30,7 +29,7 @@ def is_needed(model: nn.Module) -> bool:
         return True
     # Tied embeddings are the library's own business.
     tied = set(getattr(model, "all_tied_weights_keys", None) or {})
-    return bool(_shared(model.state_dict()).keys() - tied)
+    return bool(shared_tensors(model.state_dict()).keys() - tied)
 
 
 def save(model: nn.Module, folder: Path) -> None:
@@ -38,7 +37,7 @@ def save(model: nn.Module, folder: Path) -> None:
     from safetensors.torch import save_file
 
     state = model.state_dict()
-    shared = _shared(state)
+    shared = shared_tensors(state)
     described = {"schema": SCHEMA, "modules": describe(model), "shared": shared}
     (folder / FILE).write_text(json.dumps(described, indent=1, sort_keys=True))
     tensors = {name: t.contiguous() for name, t in state.items() if name not in shared}
@@ -85,19 +84,6 @@ def without_initialisation() -> Any:  # noqa: ANN401 - a context manager of the 
     from transformers.initialization import no_init_weights
 
     return no_init_weights()
-
-
-def _shared(state: dict[str, Tensor]) -> dict[str, str]:
-    """Name of every tensor that is another one again, to the first name of it."""
-    first: dict[tuple[int, tuple[int, ...], torch.dtype], str] = {}
-    shared = {}
-    for name, tensor in state.items():
-        key = tensor.data_ptr(), tuple(tensor.shape), tensor.dtype
-        if tensor.numel() and key in first:
-            shared[name] = first[key]
-        else:
-            first[key] = name
-    return shared
 
 
 def _tie(model: nn.Module, name: str, original: str) -> None:

@@ -7,7 +7,7 @@ models share the frozen rest (embeddings, final norm, head) with it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -81,13 +81,7 @@ def with_emulator(sandwich: Sandwich, emulator: Emulator) -> nn.Module:
     Adapter blocks are copies, to be trained; the emulator's own blocks become part of the
     model, which a tuning freezes but for what it trains.
     """
-    order = sandwich.order(emulator.layer_map)
-    originals = sandwich.blocks
-    blocks = [
-        copy.deepcopy(originals[position]) if place is None else emulator.blocks[place]
-        for position, place in order
-    ]
-    return with_blocks(sandwich.model, blocks, origins=[position for position, _ in order])
+    return _around(sandwich, emulator, copy.deepcopy, renumber=True)
 
 
 def view(sandwich: Sandwich, emulator: Emulator) -> nn.Module:
@@ -95,14 +89,7 @@ def view(sandwich: Sandwich, emulator: Emulator) -> nn.Module:
 
     To save, or to run without a key-value cache (blocks keep their numbers); never to train.
     """
-    order = sandwich.order(emulator.layer_map)
-    originals = sandwich.blocks
-    blocks = [
-        originals[position] if place is None else emulator.blocks[place]
-        for position, place in order
-    ]
-    origins = [position for position, _ in order]
-    return with_blocks(sandwich.model, blocks, origins=origins, renumber=False)
+    return _around(sandwich, emulator, lambda block: block, renumber=False)
 
 
 def plug_in(sandwich: Sandwich, tuning: Tuning, state: Mapping[str, Tensor]) -> nn.Module:
@@ -132,3 +119,20 @@ def adapter_blocks(
 def all_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """Every block by name: what full fine-tuning trains."""
     return {f"block.{i}": block for i, block in enumerate(get_blocks(model))}
+
+
+def _around(
+    sandwich: Sandwich,
+    emulator: Emulator,
+    adapter: Callable[[nn.Module], nn.Module],
+    *,
+    renumber: bool,
+) -> nn.Module:
+    """What `adapter` makes of the adapter blocks, around the emulator's own blocks."""
+    order, originals = sandwich.order(emulator.layer_map), sandwich.blocks
+    blocks = [
+        adapter(originals[position]) if place is None else emulator.blocks[place]
+        for position, place in order
+    ]
+    origins = [position for position, _ in order]
+    return with_blocks(sandwich.model, blocks, origins=origins, renumber=renumber)

@@ -7,12 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
-
-from bench.errors import SuiteError
 from bench.stages.loading import cut_as_planned, load_foundation
 from bench.stages.work import StageResult, Work
-from bench.tasks.task import batches, prepare
+from bench.tasks.task import batches, examples_of, prepare
 from offsite.compression.calibration import Corpus
 from offsite.compression.emulator import compress, parameters_of
 from offsite.compression.methods import METHODS, Parameters
@@ -73,17 +70,12 @@ def _corpora(work: Work, foundation: Foundation) -> dict[str, Corpus]:
 def corpus_of(described: dict[str, Any], data: dict[str, str], foundation: Foundation) -> Corpus:
     """The training split of a task, as a compression looks at it."""
     task = prepare(described, data, foundation)
-    examples = task.training_examples()
-    if not examples:
-        raise SuiteError("the corpus's train split holds no example (too short for one block?)")
+    examples = examples_of(task)
 
     def draw(batch_size: int, seed: int) -> Iterator[Batch]:
         return batches(task, examples, batch_size=batch_size, seed=seed)
 
-    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-        return task.loss(model, batch)
-
-    return Corpus(draw, loss_of, len(examples))
+    return Corpus(draw, task.loss, len(examples))
 
 
 def _experimental(described: list[dict[str, Any]]) -> list[str]:

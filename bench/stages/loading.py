@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from bench.stages.work import Work
 from offsite import layout
-from offsite.blocks import get_blocks
 from offsite.models import Foundation, load_model
-from offsite.sandwich import Sandwich, adapter_blocks
+from offsite.sandwich import Sandwich, adapter_blocks, cut
 
 
 def load_foundation(work: Work) -> Foundation:
@@ -38,8 +37,7 @@ def load_emulated(work: Work) -> Foundation:
 
 def cut_as_planned(work: Work, model: nn.Module) -> Sandwich:
     """The owner's model with the stage's adapter blocks marked."""
-    adapter_blocks = layout.read(work.stage.params["adapter_blocks"])
-    return Sandwich(model, adapter_blocks.positions(len(get_blocks(model))))
+    return cut(model, **asdict(layout.read(work.stage.params["adapter_blocks"])))
 
 
 def sent_adapter(work: Work, model: nn.Module) -> dict[str, nn.Module]:

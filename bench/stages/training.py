@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.errors import SuiteError
 from bench.measure.throughput import Stopwatch
 from bench.stages.loading import load_emulated, load_foundation, save_tuned, sent_adapter
 from bench.stages.work import StageResult, Work, write_rows
 from bench.suite import Train
-from bench.tasks.task import Task, batches, prepare, steps_for
+from bench.tasks.task import Task, batches, examples_of, prepare, steps_for
 from offsite.heads import renew_head
 from offsite.models import Foundation
 from offsite.sandwich import all_blocks
@@ -72,9 +71,7 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
     torch.manual_seed(params["seed"])
     trained = tuning.attach(foundation.model, blocks)
     keep_masters(trained)
-    examples = task.training_examples()
-    if not examples:
-        raise SuiteError("the train split holds no example to tune on (too short for one block?)")
+    examples = examples_of(task)
     recipe = recipe_of(settings, len(examples))
     synchronize = torch.cuda.synchronize if work.device == "cuda" else lambda: None
     run = _Run(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from bench.errors import SuiteError
 from offsite.models import Foundation
 from offsite.training import Batch
 from reports.record import Metric
@@ -65,6 +66,18 @@ def prepare(described: Mapping[str, Any], data: Mapping[str, str], foundation: F
     parameters = kind.parameters(**fields, data=dict(data))
     task: Task = importlib.import_module(kind.module).prepare(parameters, foundation)
     return task
+
+
+def examples_of(task: Task) -> list[Example]:
+    """Everything there is to tune on, or to look at.
+
+    Raises:
+        SuiteError: there is nothing.
+    """
+    examples = task.training_examples()
+    if not examples:
+        raise SuiteError("the train split holds no example (too short for one block?)")
+    return examples
 
 
 def batches(task: Task, examples: list[Example], *, batch_size: int, seed: int) -> Iterator[Batch]:

@@ -6,7 +6,7 @@ changes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -51,10 +51,7 @@ class Call:
     @property
     def mask(self) -> Tensor:
         """True where a position is real and not padding, (batch, positions)."""
-        given = self.batch.inputs.get("attention_mask")
-        if given is None:
-            return torch.ones(self.hidden.shape[:2], dtype=torch.bool, device=self.hidden.device)
-        return given.bool()
+        return real_positions(self.batch, self.hidden)
 
     def through(self, position: int, block: nn.Module, hidden: Tensor) -> Tensor:
         """What `block` makes of `hidden` in the place of the foundation's block `position`."""
@@ -149,6 +146,58 @@ class Calibration:
     def loss(self, emulator: Emulator, batch: Batch) -> Tensor:
         """The model's mean loss on a batch with `emulator` in its middle."""
         return self.corpus.loss_of(self.view(emulator), batch)
+
+
+def real_positions(batch: Batch, states: Tensor) -> Tensor:
+    """Which rows of hidden states or logits are real and not padding; images have no padding.
+
+    Args:
+        batch: what was run.
+        states: (batch, positions, width), or (batch, classes) of an image model.
+
+    Returns:
+        bool, the shape of `states` without the last dimension.
+    """
+    given = batch.inputs.get("attention_mask")
+    if given is None:
+        return torch.ones(states.shape[:-1], dtype=torch.bool, device=states.device)
+    return given.bool()
+
+
+def through_all(
+    calls: Sequence[Call], position: int, block: nn.Module, hidden: Sequence[Tensor]
+) -> list[Tensor]:
+    """`Call.through` for every call; `hidden` is what enters the block, for each."""
+    return [
+        call.through(position, block, states) for call, states in zip(calls, hidden, strict=True)
+    ]
+
+
+def show_inputs(
+    modules: Iterable[nn.Module],
+    position: int,
+    block: nn.Module,
+    calls: Sequence[Call],
+    hidden: Sequence[Tensor],
+    see: Callable[[nn.Module, Tensor], None],
+) -> None:
+    """Run `block` over the calls and show `see` what enters each of `modules`, linears in it.
+
+    `see` gets the module and its inputs at real positions, (tokens, in).
+    """
+    real = torch.tensor(True)
+
+    def show(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        see(module, inputs[0].flatten(0, -2)[real])
+
+    handles = [module.register_forward_pre_hook(show) for module in modules]
+    try:
+        for call, states in zip(calls, hidden, strict=True):
+            real = call.mask.flatten()
+            call.through(position, block, states)
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def first_of(batch: Batch, samples: int) -> Batch:

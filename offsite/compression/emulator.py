@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from offsite.architectures import Architecture
 from offsite.blocks import architecture_of
+from offsite.compression.layers import shared_tensors
 from offsite.compression.methods import METHODS, Parameters
 from offsite.errors import OffsiteError
 
@@ -35,12 +36,9 @@ class Emulator:
 
     def tensors(self) -> Iterator[Tensor]:
         """Every stored tensor once, also where blocks share it."""
-        seen: set[tuple[int, tuple[int, ...]]] = set()
-        for tensor in self.blocks.state_dict().values():
-            key = tensor.data_ptr(), tuple(tensor.shape)
-            if key not in seen or not tensor.numel():
-                seen.add(key)
-                yield tensor
+        state = self.blocks.state_dict()
+        shared = shared_tensors(state)
+        return (tensor for name, tensor in state.items() if name not in shared)
 
     @property
     def stored_bytes(self) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any, Protocol, Self, runtime_checkable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 LAYERS = {
     "harmonizer": "offsite.compression.scale_ot:Harmonizer",
@@ -53,3 +54,16 @@ def empty(description: dict[str, Any]) -> nn.Module:
     module, _, name = LAYERS[description["kind"]].partition(":")
     made: nn.Module = getattr(importlib.import_module(module), name).empty(**fields)
     return made
+
+
+def shared_tensors(state: dict[str, Tensor]) -> dict[str, str]:
+    """Name of every tensor that is another one again, to the first name of it."""
+    first: dict[tuple[int, tuple[int, ...], torch.dtype], str] = {}
+    shared = {}
+    for name, tensor in state.items():
+        key = tensor.data_ptr(), tuple(tensor.shape), tensor.dtype
+        if tensor.numel() and key in first:
+            shared[name] = first[key]
+        else:
+            first[key] = name
+    return shared

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from offsite.architectures import Architecture
 from offsite.blocks import roles
-from offsite.compression.calibration import Calibration, Call, evaluating
+from offsite.compression.calibration import (
+    Calibration,
+    Call,
+    evaluating,
+    show_inputs,
+    through_all,
+)
 from offsite.compression.channels import (
     Made,
     ResizedLinear,
@@ -198,24 +204,14 @@ def second_moments(
     Raises:
         NonFiniteLoss: a moment is not finite.
     """
+    names = {linear: name for name, linear in linears.items()}
     moments: dict[str, Tensor] = {}
-    real = torch.empty(0)
 
-    def add(name: str, inputs: Tensor) -> None:
-        rows = inputs.flatten(0, -2)[real].float()
+    def add(linear: nn.Module, inputs: Tensor) -> None:
+        rows, name = inputs.float(), names[linear]
         moments[name] = moments.get(name, 0) + rows.T @ rows
 
-    handles = [
-        linear.register_forward_pre_hook(lambda _, inputs, name=name: add(name, inputs[0]))
-        for name, linear in linears.items()
-    ]
-    try:
-        for call, states in zip(calls, hidden, strict=True):
-            real = call.mask.flatten()
-            call.through(position, block, states)
-    finally:
-        for handle in handles:
-            handle.remove()
+    show_inputs(names, position, block, calls, hidden, add)
     if not all(bool(moment.isfinite().all()) for moment in moments.values()):
         raise NonFiniteLoss("hidden states are not finite, so they say nothing about a matrix")
     return moments
@@ -233,10 +229,7 @@ def _along_the_data(emulator: Emulator, parameters: LowRank, calibration: Calibr
             compress = partial(_fitted, emulator.architecture, parameters, position, calls, hidden)
             block = once(made, original, compress)
             blocks.append(block)
-        hidden = [
-            call.through(position, block, states)
-            for call, states in zip(calls, hidden, strict=True)
-        ]
+        hidden = through_all(calls, position, block, hidden)
     return replace(emulator, blocks=nn.ModuleList(blocks))
 
 

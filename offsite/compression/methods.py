@@ -30,6 +30,10 @@ class Parameters:
 
     def __post_init__(self) -> None:
         check_limits(self)
+        self.check()
+
+    def check(self) -> None:
+        """Raise BadLayout for values that are each right and do not go together."""
 
     def depth(self, middle: int) -> int:
         """How many blocks the emulator of a middle of `middle` blocks has.
@@ -54,8 +58,8 @@ class LayerDrop(Parameters):
     blocks: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)] | None = None
     """Instead of `keep`: positions in the middle, from 0, in order."""
 
-    def __post_init__(self) -> None:
-        check_limits(self)
+    def check(self) -> None:
+        """Refuse values that do not go together."""
         if (self.keep is None) == (self.blocks is None):
             raise BadLayout("layer_drop needs either keep: COUNT or blocks: [POSITIONS]")
         if self.blocks and sorted(set(self.blocks)) != list(self.blocks):
@@ -80,58 +84,45 @@ class LayerDrop(Parameters):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlockInfluence(Parameters):
+class KeptByData(Parameters):
+    """What every choice of blocks has that looks at data."""
+
+    keep: Annotated[int, Ge(1)]
+    corpus: CorpusName
+    samples: Samples = 128
+    seed: Seed = 0
+
+    def depth(self, middle: int) -> int:
+        """As many as are kept."""
+        return _kept(self.keep, middle)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockInfluence(KeptByData):
     """Keep the blocks that turn their input most (ShortGPT's Block Influence)."""
 
-    keep: Annotated[int, Ge(1)]
-    corpus: CorpusName
-    samples: Samples = 128
-    seed: Seed = 0
-
-    def depth(self, middle: int) -> int:
-        """As many as are kept."""
-        return _kept(self.keep, middle)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Angular(Parameters):
+class Angular(KeptByData):
     """Drop the run of consecutive blocks across which hidden states turn least."""
 
-    keep: Annotated[int, Ge(1)]
-    corpus: CorpusName
-    samples: Samples = 128
-    seed: Seed = 0
-
-    def depth(self, middle: int) -> int:
-        """As many as are kept."""
-        return _kept(self.keep, middle)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PerplexityGreedy(Parameters):
+class PerplexityGreedy(KeptByData):
     """Drop, one at a time, the block whose removal raises the loss on the corpus least."""
 
-    keep: Annotated[int, Ge(1)]
-    corpus: CorpusName
     samples: Samples = 32
-    seed: Seed = 0
-
-    def depth(self, middle: int) -> int:
-        """As many as are kept."""
-        return _kept(self.keep, middle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crash(Parameters):
+class Crash(KeptByData):
     """Cluster adjacent blocks by CKA, keep one of each cluster, share it (CRaSh)."""
 
     keep: Annotated[int, Ge(1)]
     """Clusters, and so blocks that are stored."""
     share: bool = True
     """Removed blocks reuse the nearest kept one: saves memory, and no time."""
-    corpus: CorpusName
     samples: Samples = 512
-    seed: Seed = 0
 
     def depth(self, middle: int) -> int:
         """The whole middle when blocks are shared, else as many as are kept."""
@@ -156,8 +147,8 @@ class NofM(Parameters):
     m: Annotated[int, Ge(2)] = 4
     """What is left at the end of a row counts as filled up with zeros."""
 
-    def __post_init__(self) -> None:
-        check_limits(self)
+    def check(self) -> None:
+        """Refuse values that do not go together."""
         if self.n >= self.m:
             raise BadLayout(f"n_m keeps n of m weights; n {self.n} must be below m {self.m}")
 
@@ -191,8 +182,8 @@ class Quantize(Parameters):
     group: Annotated[int, Ge(8)] = 128
     """Weights of a row that share a scale, in `rtn`; nf4 has blocks of 64."""
 
-    def __post_init__(self) -> None:
-        check_limits(self)
+    def check(self) -> None:
+        """Refuse values that do not go together."""
         if self.format != "rtn" and (self.bits, self.group) != (4, 128):
             raise BadLayout(
                 f"bits and group are for format: rtn; {self.format} has "
@@ -220,8 +211,8 @@ class LowRank(Parameters):
     samples: Samples = 128
     seed: Seed = 0
 
-    def __post_init__(self) -> None:
-        check_limits(self)
+    def check(self) -> None:
+        """Refuse values that do not go together."""
         if self.corpus is None and (self.samples, self.seed) != (128, 0):
             raise BadLayout("samples and seed are of a corpus; leave them out, or give one")
 
@@ -282,8 +273,8 @@ class Distill(Parameters):
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: Seed = 0
 
-    def __post_init__(self) -> None:
-        check_limits(self)
+    def check(self) -> None:
+        """Refuse values that do not go together."""
         if not (self.kd_weight or self.lm_weight or self.logit_weight):
             raise BadLayout("distill needs a weight above 0: kd_weight, lm_weight or logit_weight")
         if self.layerwise and not self.kd_weight:

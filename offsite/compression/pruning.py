@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from offsite.blocks import roles
-from offsite.compression.calibration import Calibration, Call
+from offsite.compression.calibration import Calibration, Call, show_inputs, through_all
 from offsite.compression.channels import floor_of
 from offsite.compression.emulator import Emulator
 from offsite.compression.layers import Described
@@ -91,7 +90,7 @@ def wanda(emulator: Emulator, parameters: Wanda, calibration: Calibration) -> Em
             squares = _squared_inputs([m.owner for m in here], position, block, calls, hidden)
             for matrix in here:
                 _prune_by_inputs(matrix, squares[matrix.owner].sqrt(), parameters.ratio)
-        hidden = [call.through(position, block, h) for call, h in zip(calls, hidden, strict=True)]
+        hidden = through_all(calls, position, block, hidden)
     return pruned
 
 
@@ -189,20 +188,11 @@ def _squared_inputs(
 ) -> dict[nn.Module, Tensor]:
     """For each module, the sum of squares of its inputs over all real positions: (inputs,)."""
     squares: dict[nn.Module, Tensor] = {}
-    real = torch.tensor(True)
 
-    def note(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        inputs = arguments[0].reshape(-1, arguments[0].shape[-1])[real]
-        squares[module] = squares.get(module, 0) + inputs.float().square().sum(0)
+    def add(owner: nn.Module, inputs: Tensor) -> None:
+        squares[owner] = squares.get(owner, 0) + inputs.float().square().sum(0)
 
-    handles = [owner.register_forward_pre_hook(note) for owner in owners]
-    try:
-        for call, each in zip(calls, hidden, strict=True):
-            real = call.mask.flatten()
-            call.through(position, block, each)
-    finally:
-        for handle in handles:
-            handle.remove()
+    show_inputs(owners, position, block, calls, hidden, add)
     return squares
 
 
