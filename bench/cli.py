@@ -128,19 +128,26 @@ def run(
     planned = _plan(suite, profile, sets, select, online=True, trust_remote_code=trust_remote_code)
     store = Store.create(results)
     stop_on_signals()
-    with LocalExecutor() as executor, Shown(len(planned.stages), quiet=as_json) as shown:
+    with LocalExecutor() as executor, Shown(len(planned.runs()), quiet=as_json) as shown:
         summary = run_plan(planned, store, executor, on_start=shown.started, on_event=shown.ended)
     written = _write_report(store, planned, ("html", "markdown", "latex", "csv"), show=not as_json)
     counts = {status: summary.count(status) for status in ("done", "reused", "failed", "skipped")}
     if as_json:
         failures = [
-            {"digest": e.stage.digest, "labels": _labels(e.stage), "reason": e.reason}
+            {
+                "digest": e.stage.digest,
+                "repeat": e.repeat,
+                "labels": _labels(e.stage),
+                "reason": e.reason,
+            }
             for e in summary.failures
         ]
         _print_json({"stages": counts, "failures": failures, "report": str(written)})
     else:
         listed = ", ".join(f"{count} {status}" for status, count in counts.items())
-        print(f"\n{len(planned.cases)} cases, {len(planned.stages)} stages: {listed}")  # noqa: T201
+        stages, runs = len(planned.stages), len(planned.runs())
+        again = f" in {runs} runs" if runs > stages else ""
+        print(f"\n{len(planned.cases)} cases, {stages} stages{again}: {listed}")  # noqa: T201
         print(f"report: {written / 'report.html'}")  # noqa: T201
     if summary.failures:
         raise typer.Exit(INCOMPLETE)
@@ -287,6 +294,51 @@ def schema(as_json: AsJson = True) -> None:
 
 
 @app.command()
+def fit(
+    suite: SuiteName,
+    results: Results = DEFAULT_RESULTS,
+    profile: Profile = None,
+    sets: Sets = None,
+    select: Select = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GB,GB", help="Default: those of 8,12,16,24,40,80 that this machine can hold."
+        ),
+    ] = None,
+    length: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Tokens of a sample, as in 512,2048.")
+    ] = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="Larger ones are not tried.")] = 1024,
+    confirm_steps: Annotated[
+        int, typer.Option(min=1, help="Length of the run that confirms what was found.")
+    ] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Find the largest batch that trains within a memory budget."""
+    from bench.fit.asked import ask
+    from bench.fit.finding import find
+    from bench.runner import stop_on_signals
+    from bench.selection import parse
+    from bench.suite import load_suite
+    from reports.render.terminal import print_tables
+
+    chosen = parse(select) if select else None
+    asked = ask(budget=budget, length=length, most=max_batch, steps=confirm_steps)
+    loaded = load_suite(suite, profile=profile, sets=sets or ())
+    stop_on_signals()
+    findings = find(loaded, asked, results, select=chosen)
+    if as_json:
+        rows = [each.as_dict() for each in findings.found]
+        _print_json({"rows": rows, "report": str(findings.folder)})
+    else:
+        print_tables([findings.table], sys.stdout)
+        print(f"report: {findings.folder / 'fit.md'}")  # noqa: T201
+    if not findings.is_whole:
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Say what this machine can measure, and why not."""
     from bench.doctor import examine
@@ -342,14 +394,13 @@ def _as_run(store: Store, planned: Plan) -> Plan:
 
 
 def _done(results: Path, planned: Plan) -> set[str]:
-    """Digests of the plan's stages that have a record. No store yet: none."""
-    from bench.environment import this_machine
+    """Digests of the plan's stages that have their records. No store yet: none."""
     from bench.store import Store
 
     if not (results / "STORE.json").exists():
         return set()
-    store, machine = Store.open(results), this_machine().fingerprint
-    return {s.digest for s in planned.stages if store.find(s.digest, machine)}
+    store = Store.open(results)
+    return {s.digest for s in planned.stages if not store.lacks(s.digest, None, s.repeats)}
 
 
 def _write_report(store: Store, planned: Plan, formats: tuple[str, ...], *, show: bool) -> Path:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bench.errors import SuiteError
 from bench.sources import PENDING, Source
 from bench.stages import KINDS
-from bench.suite import CasePoint, Evaluate, Step, Suite, Task, Train, label
+from bench.suite import TRAINED, CasePoint, Evaluate, Step, Suite, Task, Train, label
 from bench.tasks import kinds as task_kinds
 from offsite.errors import BadLayout
 from reports.record import Setting, canonical
@@ -41,6 +41,8 @@ class Labels:
     task: str = ""
     seed: int | None = None
     setting: str = ""
+    peer: str = ""
+    """Whose training loop, where it is not ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,9 @@ class Stage:
     locations: dict[str, Any]
     """Where the inputs that are no stages lie on this machine. Not in the digest."""
     labels: Labels
+    repeats: int = 0
+    """How many records it needs, all of one machine: what is measured is speed and memory. 0: one
+    record will do, of any machine. Not in the digest."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -76,6 +81,19 @@ class Plan:
     stages: list[Stage] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
     """Models and tasks whose commit is only known to the hub; `run` asks for it first."""
+
+    def runs(self) -> list[tuple[Stage, int]]:
+        """Every stage with each of its repeats, in the order in which they run.
+
+        First every stage once; then what is repeated, to and fro: there and back again a drift
+        of the machine adds as much to one row as to another.
+        """
+        runs = [(stage, 0) for stage in self.stages]
+        most = max((stage.repeats for stage in self.stages), default=0)
+        for repeat in range(1, most):
+            again = [(stage, repeat) for stage in self.stages if repeat < stage.repeats]
+            runs += reversed(again) if repeat % 2 else again
+        return runs
 
     def waiting(self) -> set[str]:
         """Digests of the stages that rest on something pending: they will be others."""
@@ -100,6 +118,15 @@ class Plan:
     def to_bytes(self) -> bytes:
         """Canonical JSON: the same plan is the same file."""
         return canonical({"schema": SCHEMA, **asdict(self)})
+
+
+def run_name(digest: str, repeat: int) -> str:
+    """How one run of a stage is named where it is started: its digest, and the repeat if not 0.
+
+    >>> run_name("c0ffee", 0), run_name("c0ffee", 2)
+    ('c0ffee', 'c0ffee.2')
+    """
+    return f"{digest}.{repeat}" if repeat else digest
 
 
 def read_plan(content: bytes) -> Plan:
@@ -174,7 +201,8 @@ class _Builder:
         wanted = [setting for setting in lay_out if setting in self.suite.settings]
         settings = {setting: lay_out[setting](point, name) for setting in wanted}
         case = {"name": name, **_axes(point), "settings": settings}
-        if any(setting in EMULATED for setting in wanted):
+        is_drawn = self.suite.tasks[point.task].is_drawn
+        if any(setting in EMULATED for setting in wanted) and not is_drawn:
             case["disclosure"] = self._disclose(point, name)
         self.cases.append(case)
 
@@ -206,15 +234,21 @@ class _Builder:
         for reference in self.suite.references:
             compared = replace(point, tuning=reference)
             inputs = {"tuned": self._train(compared, "full_finetuned", {}, case)}
-            digests.append(self._evaluate(compared, "full_finetuned", inputs, case))
+            digests.append(self._scored(compared, "full_finetuned", inputs, case))
         return digests[0]
 
     def _emulator_finetuned(self, point: CasePoint, case: str) -> str:
         inputs = {"emulator": self._emulator(point, case), "tuned": self._tune(point, case)}
-        return self._evaluate(point, "emulator_finetuned", inputs, case)
+        return self._scored(point, "emulator_finetuned", inputs, case)
 
     def _plug_in(self, point: CasePoint, case: str) -> str:
         return self._evaluate(point, "plug_in", {"tuned": self._tune(point, case)}, case)
+
+    def _scored(self, point: CasePoint, setting: Setting, inputs: dict[str, str], case: str) -> str:
+        """The evaluation of what was trained, or the training where there is nothing to score."""
+        if self.suite.tasks[point.task].is_drawn:
+            return inputs["tuned"]
+        return self._evaluate(point, setting, inputs, case)
 
     def _tune(self, point: CasePoint, case: str) -> str:
         inputs = {"emulator": self._emulator(point, case)}
@@ -287,14 +321,24 @@ class _Builder:
             kind = "tune"
             params["adapter_blocks"] = str(point.adapter_blocks)
             labels |= self._emulator_labels(point)
-        return self._stage(
-            kind,
-            params=params,
-            inputs=inputs,
-            locations=locations,
-            labels=Labels(**labels, tuning=point.tuning.label, setting=setting),
-            case=case,
-        )
+        digests = [
+            self._stage(
+                kind,
+                params={**params, "peer": peer} if peer else params,
+                inputs=inputs,
+                locations=locations,
+                labels=Labels(**labels, tuning=point.tuning.label, setting=setting, peer=peer),
+                case=case,
+                repeats=self._repeats(task),
+            )
+            for peer in ("", *self.suite.peers)
+        ]
+        return digests[0]
+
+    def _repeats(self, task: Task) -> int:
+        """How often a training is run for its speed and memory; 0 if that is not what matters."""
+        is_timed = task.is_drawn or self.suite.repeats > 1 or bool(self.suite.peers)
+        return self.suite.repeats if is_timed else 0
 
     def _evaluate(
         self, point: CasePoint, setting: Setting, inputs: dict[str, str], case: str
@@ -337,6 +381,7 @@ class _Builder:
         locations: dict[str, Any],
         labels: Labels,
         case: str,
+        repeats: int = 0,
     ) -> str:
         if self.trust_remote_code and "model" in inputs:
             params = {**params, "trust_remote_code": True}
@@ -349,6 +394,7 @@ class _Builder:
             environment=dict(self.world.environment),
             locations=locations,
             labels=labels,
+            repeats=repeats,
         )
         self.stages.setdefault(digest, stage)
         self.needed_by.setdefault(digest, set()).add(case)
@@ -418,14 +464,23 @@ class _Builder:
                 f"task {name!r} ({task.kind}) needs a {wanted} model; {point.model!r} is a "
                 f"{kind} model",
             )
-        if wanted == "language" and self._source(point).has_tokenizer is False:
+        has_tokenizer = self._source(point).has_tokenizer
+        if wanted == "language" and has_tokenizer is False and not task.is_drawn:
             self._refuse(
                 point.path(axis),
                 f"task {name!r} ({task.kind}) reads text, and {point.model!r} has no tokenizer; "
                 "give a folder that holds a config.json and a tokenizer's files (random:FOLDER)",
             )
-        if axis == "compression" and "train" not in task.splits:
+        if axis == "compression" and ("train" not in task.splits or task.is_drawn):
             self._refuse(point.path(axis), f"corpus {name!r} has no train split to look at")
+        untrained = [s for s in self.suite.settings if s not in TRAINED]
+        if axis == "task" and task.is_drawn and untrained:
+            self._refuse(
+                ("settings",),
+                f"task {name!r} ({task.kind}) is drawn at random, so nothing is scored and "
+                f"{' and '.join(untrained)} would say nothing; give settings: "
+                f"[{', '.join(TRAINED)}]",
+            )
 
     def _check_training(self, point: CasePoint) -> None:
         dtype = self.suite.models[point.model].dtype

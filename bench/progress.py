@@ -24,7 +24,8 @@ def title(stage: Stage) -> str:
     what = labels.setting if stage.kind == "evaluate" else ""
     seed = "" if labels.seed is None else f"seed {labels.seed}"
     emulator = f"{labels.layout} {labels.compression}".strip()
-    words = (stage.kind, what, labels.model, emulator, labels.tuning, labels.task, seed)
+    peer = f"by {labels.peer}" if labels.peer else ""
+    words = (stage.kind, what, labels.model, emulator, labels.tuning, labels.task, seed, peer)
     return " ".join(word for word in words if word)
 
 
@@ -59,9 +60,9 @@ class Shown:
     ) -> None:
         self.bar.stop()
 
-    def started(self, stage: Stage) -> None:
+    def started(self, stage: Stage, repeat: int) -> None:
         """A stage begins."""
-        self.bar.update(self.task, description=title(stage))
+        self.bar.update(self.task, description=f"{title(stage)}{_again(repeat)}")
 
     def ended(self, event: Event) -> None:
         """A stage came to an end, or was there already."""
@@ -72,5 +73,10 @@ class Shown:
         failed = event.status in ("failed", "skipped")
         if failed or not self.console.is_terminal:
             reason = f": {event.reason}" if event.reason else f" in {event.seconds:.1f} s"
-            line = f"[{self.seen}/{self.total}] {event.status} {title(event.stage)}{reason}"
-            self.console.print(line, markup=False)
+            what = f"{title(event.stage)}{_again(event.repeat)}{reason}"
+            self.console.print(f"[{self.seen}/{self.total}] {event.status} {what}", markup=False)
+
+
+def _again(repeat: int) -> str:
+    """People count from 1."""
+    return f" (run {repeat + 1})" if repeat else ""

@@ -11,7 +11,7 @@ from typing import Literal
 
 from bench.environment import this_machine
 from bench.executors.local import Executor
-from bench.plan import Plan, Stage
+from bench.plan import Plan, Stage, run_name
 from bench.stages.outcome import FAILED, describe, explain
 from bench.store import Store
 from reports.record import Outcome
@@ -27,6 +27,7 @@ class Event:
     """What became of one stage; told as it happens."""
 
     stage: Stage
+    repeat: int
     status: Status
     seconds: float
     reason: str | None = None
@@ -61,10 +62,10 @@ def run_plan(
     store: Store,
     executor: Executor,
     *,
-    on_start: Callable[[Stage], None] = lambda stage: None,
+    on_start: Callable[[Stage, int], None] = lambda stage, repeat: None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Summary:
-    """Bring every stage of `plan` to a record, one after another.
+    """Bring every stage of `plan` to its records, one after another.
 
     A stage that fails leaves an attempt with its reason, and the stages that need it are
     skipped; the others go on. Running again tries what has no record.
@@ -72,10 +73,10 @@ def run_plan(
     name = store.save_plan(plan.to_bytes())
     summary = Summary()
     broken: dict[str, str] = {}
-    for stage in plan.stages:
-        event = _bring(stage, name, store, executor, broken, on_start)
+    for stage, repeat in plan.runs():
+        event = _bring(stage, repeat, name, store, executor, broken, on_start)
         if event.status in ("failed", "skipped"):
-            broken[stage.digest] = f"{stage.kind} {stage.digest[:12]} {event.reason}"
+            broken.setdefault(stage.digest, f"{stage.kind} {stage.digest[:12]} {event.reason}")
         summary.events.append(event)
         on_event(event)
     return summary
@@ -93,46 +94,53 @@ def stop_on_signals() -> None:
 
 def _bring(
     stage: Stage,
+    repeat: int,
     plan_name: str,
     store: Store,
     executor: Executor,
     broken: dict[str, str],
-    on_start: Callable[[Stage], None],
+    on_start: Callable[[Stage, int], None],
 ) -> Event:
-    machine = this_machine().fingerprint
     start = time.perf_counter()
-    cause = next((broken[need] for need in stage.needs if need in broken), None)
+    # What failed once is not tried again and again in one run.
+    cause = next((broken[need] for need in (*stage.needs, stage.digest) if need in broken), None)
     while True:
-        if store.find(stage.digest, machine):
-            return Event(stage, "reused", 0.0)
+        if _is_there(store, stage, repeat):
+            return Event(stage, repeat, "reused", 0.0)
         if cause:
-            _attempt(store, stage, "skipped", cause)
-            return Event(stage, "skipped", 0.0, cause)
-        with store.claim(stage.digest) as is_ours:
+            _attempt(store, stage, repeat, "skipped", cause)
+            return Event(stage, repeat, "skipped", 0.0, cause)
+        with store.claim(run_name(stage.digest, repeat)) as is_ours:
             # Another runner may have finished it between the look and the claim.
-            if is_ours and not store.find(stage.digest, machine):
-                on_start(stage)
-                return _execute(stage, plan_name, store, executor, start)
+            if is_ours and not _is_there(store, stage, repeat):
+                on_start(stage, repeat)
+                return _execute(stage, repeat, plan_name, store, executor, start)
         time.sleep(WAIT)
 
 
-def _execute(stage: Stage, plan_name: str, store: Store, executor: Executor, start: float) -> Event:
+def _is_there(store: Store, stage: Stage, repeat: int) -> bool:
+    return repeat not in store.lacks(stage.digest, this_machine().fingerprint, stage.repeats)
+
+
+def _execute(
+    stage: Stage, repeat: int, plan_name: str, store: Store, executor: Executor, start: float
+) -> Event:
     log = store.log_path(stage.digest)
     try:
-        status = executor.run(store.root, plan_name, stage.digest, log)
+        status = executor.run(store.root, plan_name, run_name(stage.digest, repeat), log)
     except Interrupted as interruption:
-        _attempt(store, stage, "interrupted", f"stopped by {interruption}")
+        _attempt(store, stage, repeat, "interrupted", f"stopped by {interruption}")
         raise
     seconds = time.perf_counter() - start
     if status == 0:
-        return Event(stage, "done", seconds)
+        return Event(stage, repeat, "done", seconds)
     if status != FAILED:
         outcome, reason = explain(status, log)
-        _attempt(store, stage, outcome, reason)
+        _attempt(store, stage, repeat, outcome, reason)
     last = store.attempts(stage.digest)[-1]
-    return Event(stage, "failed", seconds, f"{last.outcome}: {last.reason}")
+    return Event(stage, repeat, "failed", seconds, f"{last.outcome}: {last.reason}")
 
 
-def _attempt(store: Store, stage: Stage, outcome: Outcome, reason: str) -> None:
+def _attempt(store: Store, stage: Stage, repeat: int, outcome: Outcome, reason: str) -> None:
     started = datetime.datetime.now(datetime.UTC).isoformat()
-    store.save_attempt(describe(stage, outcome, reason, {"started": started}))
+    store.save_attempt(describe(stage, outcome, reason, {"started": started}, repeat=repeat))

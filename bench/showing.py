@@ -9,7 +9,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bench.environment import this_machine
 from bench.plan import Plan
 from bench.progress import title
 from bench.store import Store
@@ -24,7 +23,8 @@ def plan_lines(plan: Plan, done: set[str]) -> Iterator[str]:
     waiting = plan.waiting()
     for stage in plan.stages:
         digest = "pending" if stage.digest in waiting else stage.digest[:12]
-        yield f"{'*' if stage.digest in done else ' '} {digest:12}  {title(stage)}"
+        times = f" ({stage.repeats} runs)" if stage.repeats > 1 else ""
+        yield f"{'*' if stage.digest in done else ' '} {digest:12}  {title(stage)}{times}"
     kinds = Counter(s.kind for s in plan.stages if s.digest not in done)
     to_do = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "nothing"
     yield f"to do: {to_do}; reused: {len(done)}"
@@ -34,14 +34,16 @@ def plan_lines(plan: Plan, done: set[str]) -> Iterator[str]:
 
 def status_rows(store: Store, plan: Plan) -> list[dict[str, Any]]:
     """One row a stage: done, failed (with the last attempt's reason) or to do."""
-    machine = this_machine().fingerprint
     rows = []
     for stage in plan.stages:
         state, reason = "done", ""
-        if not store.find(stage.digest, machine):
+        missing = store.lacks(stage.digest, None, stage.repeats)
+        if missing:
             attempts = store.attempts(stage.digest)
             state = "failed" if attempts else "to do"
             reason = f"{attempts[-1].outcome}: {attempts[-1].reason}" if attempts else ""
+            if len(missing) < stage.repeats:
+                reason = f"{len(missing)} of {stage.repeats} runs are missing. {reason}".strip()
         rows.append(
             {"digest": stage.digest, "stage": title(stage), "state": state, "reason": reason}
         )

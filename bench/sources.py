@@ -25,6 +25,9 @@ DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "depth")
 READ_SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja", ".py")
 """Files of a model folder that loading may read: configuration, weights, tokenizer, code."""
 
+POSITION_KEYS = ("max_position_embeddings", "n_positions")
+"""Likewise their longest sequence."""
+
 PENDING = "pending:"
 """Prefix of a digest that cannot be known without the network."""
 
@@ -45,6 +48,8 @@ class Source:
     has_tokenizer: bool | None = None
     """Whether text can be read; None while only the hub knows it. A published configuration has
     none."""
+    positions: int | None = None
+    """The longest sequence of tokens it was made for; None where none is said."""
 
 
 def resolve(source: str, folder: Path, *, revision: str | None, online: bool) -> Source:
@@ -109,6 +114,7 @@ def _of_files(
         depth=_depth(config),
         kind=_kind(config),
         has_tokenizer=has_tokenizer,
+        positions=_positions(config),
     )
 
 
@@ -132,6 +138,7 @@ def _hub(source: str, revision: str | None, *, online: bool) -> Source:
         kind=_kind(configs[0]) if configs else None,
         # What the cache lacks the hub may have.
         has_tokenizer=_has_cached_tokenizer(repository, commit) or None,
+        positions=next((most for most in map(_positions, configs) if most is not None), None),
     )
 
 
@@ -175,13 +182,23 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _depth(config: dict[str, Any]) -> int | None:
     """Number of blocks; None for a timm name whose depth only timm knows."""
-    architecture = ARCHITECTURES.get(model_type(config))
-    part = config.get((architecture and architecture.part) or "model_args")
-    fields = {**config, **(part if isinstance(part, dict) else {})}
-    depth = next((fields[key] for key in DEPTH_KEYS if key in fields), None)
+    depth = _first(config, DEPTH_KEYS)
     if depth is not None and not isinstance(depth, int):
         raise SuiteError(f"config.json gives {depth!r} for the number of blocks")
     return depth
+
+
+def _positions(config: dict[str, Any]) -> int | None:
+    most = _first(config, POSITION_KEYS)
+    return most if isinstance(most, int) else None
+
+
+def _first(config: dict[str, Any], keys: tuple[str, ...]) -> object:
+    """The value under the first of `keys` that the blocks' configuration has."""
+    architecture = ARCHITECTURES.get(model_type(config))
+    part = config.get((architecture and architecture.part) or "model_args")
+    fields = {**config, **(part if isinstance(part, dict) else {})}
+    return next((fields[key] for key in keys if key in fields), None)
 
 
 def _kind(config: dict[str, Any]) -> Literal["language", "vision"]:

@@ -85,12 +85,27 @@ class Store:
 
     def record_path(self, digest: str, machine: str, repeat: int = 0) -> Path:
         """Where the record of a key is or would be."""
-        return self.root / "records" / digest[:2] / f"{digest}.{machine}.{repeat}.json"
+        return self._folder(digest) / f"{digest}.{machine}.{repeat}.json"
 
     def plans(self) -> list[Path]:
         """Saved plans, the newest first."""
         paths = (self.root / "plans").glob("*.json")
         return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+    def lacks(self, digest: str, machine: str | None, repeats: int) -> list[int]:
+        """Repeats of a stage that have no record yet, of this machine or of the best of any.
+
+        A stage without repeats needs one record, of whatever machine.
+        """
+        if not repeats:
+            return [] if self.has(digest) else [0]
+        names = (path.name.split(".") for path in self._folder(digest).glob(f"{digest}.*.json"))
+        machines = {name[1] for name in names} if machine is None else {machine}
+        missing = [
+            [r for r in range(repeats) if not self.record_path(digest, each, r).exists()]
+            for each in sorted(machines)
+        ]
+        return min(missing, key=len, default=list(range(repeats)))
 
     def find(self, digest: str, machine: str) -> Path | None:
         """A record to reuse: this machine's, else that of any other machine."""
@@ -102,7 +117,10 @@ class Store:
         return any(self._records(digest))
 
     def _records(self, digest: str) -> Iterator[Path]:
-        return (self.root / "records" / digest[:2]).glob(f"{digest}.*.0.json")
+        return self._folder(digest).glob(f"{digest}.*.0.json")
+
+    def _folder(self, digest: str) -> Path:
+        return self.root / "records" / digest[:2]
 
     def save_record(self, record: Record) -> Path:
         """Write a record once. Whoever comes second finds the first one's and keeps it."""

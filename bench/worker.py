@@ -1,5 +1,7 @@
 """`python -m bench.worker RESULTS PLAN STAGE`: do one stage and write its record.
 
+STAGE is a digest, or DIGEST.N for its repeat N.
+
 The process ends when the stage does, whatever happens in it: peak memory is clean, and a
 crash costs one stage. Exit status 0 means a record was written; 3, that the stage did not
 succeed and an attempt says why. Anything else is for the runner to explain.
@@ -11,6 +13,7 @@ import datetime
 import importlib
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -28,10 +31,21 @@ from bench.stages.work import StageResult, Work
 from bench.store import Store
 from reports.record import Outcome, Record
 
+OUT_OF_GPU_MEMORY = re.compile(
+    "CUDA (driver )?error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
+)
+"""What libraries say that do not go through torch's allocator."""
+OUT_OF_HOST_MEMORY = re.compile(
+    "DefaultCPUAllocator: |std::bad_alloc|Cannot allocate memory|^could not create a primitive$"
+)
+"""torch, C++, the system, and oneDNN when it gets no scratch memory."""
+
 
 def main(arguments: list[str]) -> int:
     """Do the stage; returns the exit status."""
-    results, plan_name, digest = arguments
+    results, plan_name, run = arguments
+    digest, _, again = run.partition(".")
+    repeat = int(again or 0)
     store = Store.open(Path(results))
     plan = read_plan(store.read_plan(plan_name))
     stage = next(s for s in plan.stages if s.digest == digest)
@@ -40,12 +54,13 @@ def main(arguments: list[str]) -> int:
     scratch = Path(tempfile.mkdtemp(prefix="offsite-bench-"))
     memory = MemoryMeter()
     memory.floor()
+    memory.start_sampler(this_machine().cores)
     try:
         settle(stage, threads=this_machine().threads)
         if stage.environment["device"] == "cuda":
             from bench.measure.cuda import CudaMemory
 
-            memory.gpu = CudaMemory()
+            memory.use_gpu(CudaMemory())
         work = Work(stage, store, this_machine().fingerprint, scratch, memory)
         module, _, name = KINDS[stage.kind].function.partition(":")
         result: StageResult = getattr(importlib.import_module(module), name)(work)
@@ -57,13 +72,14 @@ def main(arguments: list[str]) -> int:
         result, blobs = StageResult(), {}
         outcome, reason = classify(error)
     finally:
+        memory.close()
         shutil.rmtree(scratch, ignore_errors=True)
     observed = {"started": started, "seconds": time.perf_counter() - clock, "pid": os.getpid()}
-    record = describe(stage, outcome, reason, observed).model_copy(
+    record = describe(stage, outcome, reason, observed, repeat=repeat).model_copy(
         update={
             "metrics": (*result.metrics, *memory.metrics) if outcome == "ok" else (),
             "blobs": blobs,
-            "facts": result.facts,
+            "facts": {**result.facts, "memory": memory.facts()},
         }
     )
     # Validates what model_copy does not.
@@ -87,6 +103,8 @@ def settle(stage: Stage, *, threads: int) -> None:
     torch.set_num_threads(threads)
     if stage.environment["device"] == "cpu":
         torch.use_deterministic_algorithms(True)
+        # Nothing here reads memory before it has written it; filling it costs every step.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def classify(error: Exception) -> tuple[Outcome, str]:
@@ -96,9 +114,9 @@ def classify(error: Exception) -> tuple[Outcome, str]:
     from offsite.training import NonFiniteLoss
 
     text = (str(error).strip().splitlines() or [""])[0]
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError) or OUT_OF_GPU_MEMORY.search(text):
         return "oom_gpu", text
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in text:
+    if isinstance(error, MemoryError) or OUT_OF_HOST_MEMORY.search(text):
         return "oom_host", text or "the machine has no more memory"
     if isinstance(error, NonFiniteLoss):
         return "invalid", text

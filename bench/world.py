@@ -10,7 +10,7 @@ from bench.environment import minor, this_machine
 from bench.errors import SuiteError
 from bench.sources import Source, resolve
 from bench.suite import Suite, Task
-from bench.tasks.data import DataIdentity, local_data
+from bench.tasks.data import DataIdentity, DrawnData, local_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ def look_up(suite: Suite, *, online: bool) -> World:
 
 
 def _data(task: Task, suite: Suite, *, online: bool) -> DataIdentity:
+    if task.is_drawn:
+        return DrawnData()
     if task.hub is None:
         return local_data(task.files, task.builtin)
     try:
@@ -71,7 +73,8 @@ def _data(task: Task, suite: Suite, *, online: bool) -> DataIdentity:
 
 def _content(task: Task, data: DataIdentity) -> tuple[object, ...]:
     """All that a stage knows of a task, which is not its name."""
-    return task.kind, replace(task.parameters, data={}), data.of(*task.splits)
+    parameters = task.parameters if task.is_drawn else replace(task.parameters, data={})
+    return task.kind, parameters, data.of(*task.splits)
 
 
 def _refuse_twins(suite: Suite, section: str, contents: Mapping[str, object]) -> None:

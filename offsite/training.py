@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from offsite.acceleration import checkpoint_blocks, compile_blocks, fuse_activations
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -29,6 +31,10 @@ class Recipe:
     """Largest norm of the gradient; None does not clip."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 computes under autocast; what trains is held in float32 either way."""
+    compile: bool = False
+    """Compile the blocks: fewer and larger kernels, after some seconds of compiling."""
+    gradient_checkpointing: bool = False
+    """Compute a block's inner activations again in the backward pass instead of keeping them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        inputs = {n: tensor.to(device, non_blocking=True) for n, tensor in self.inputs.items()}
         return Batch(inputs, self.samples, self.tokens_real, self.tokens_padded)
 
 
@@ -75,6 +81,7 @@ def train(
         NonFiniteLoss: a loss, or a parameter after the last step, was NaN or infinite.
         ValueError: there are fewer batches than steps.
     """
+    accelerate(model, recipe)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = _optimizer(parameters, recipe, rates or {})
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(step, recipe))
@@ -102,6 +109,15 @@ def train(
     if not all(bool(p.isfinite().all()) for p in parameters):
         raise NonFiniteLoss("the last step left parameters that are not finite")
     return values
+
+
+def accelerate(model: nn.Module, recipe: Recipe) -> None:
+    """Make the step of `model` as cheap as `recipe` allows; what it computes stays."""
+    fuse_activations(model)
+    if recipe.gradient_checkpointing:
+        checkpoint_blocks(model)
+    if recipe.compile:
+        compile_blocks(model)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import NamedTuple
 
 import pandas as pd
 
 from reports.results import NOT_RUN
-from reports.statistics import Better
+from reports.statistics import Better, Run
 
 QUALITY = ("top1", "acc", "exact_match", "perplexity", "word_perplexity", "acc_norm", "top5")
 """Metrics of a setting, the one to show first coming first."""
@@ -61,6 +61,8 @@ class Entry(NamedTuple):
     reason: str
     grade: str
     phase: str
+    repeat: int | None
+    peer: str
     chance: float | None
     source: str
     data: str
@@ -74,6 +76,8 @@ class Observed:
 
     values: Mapping[int | None, float]
     """Mean over repeats; the key is None where no seed enters the stage."""
+    runs: Mapping[Run, float] = field(default_factory=dict)
+    """Every run's own value."""
     failures: tuple[Failure, ...] = ()
     """One for every seed that has no value."""
     unmeasured: str = ""
@@ -174,12 +178,21 @@ class Comparison:
         sources = self._sources(setting, treatment)
         return self._observe(sources, lambda e: e.metric == metric and e.phase != "train")
 
-    def training(self, metric: str, treatment: Treatment, phase: str = "train") -> Observed:
-        """A metric of the training stage itself: speed, memory, trainable parameters."""
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Other training loops that were run too."""
+        roles = (role.partition("@")[2] for role, _ in self.entries)
+        return tuple(dict.fromkeys(filter(None, roles)))
+
+    def training(
+        self, metric: str, treatment: Treatment, phase: str = "train", peer: str = ""
+    ) -> Observed:
+        """A metric of the training stage itself, by our loop or a peer's: speed, memory, size."""
+        by = f"@{peer}" if peer else ""
         emulator = Treatment(treatment.layout, treatment.compression, "")
-        sources = [("tune", treatment), ("emulator", emulator)]
+        sources = [(f"tune{by}", treatment), ("emulator", emulator)]
         if not treatment.layout:
-            sources = [("finetune", treatment)]
+            sources = [(f"finetune{by}", treatment)]
         return self._observe(sources, lambda e: e.metric == metric and e.phase in ("", phase))
 
     def disclosed(self, metric: str, treatment: Treatment) -> Observed:
@@ -263,6 +276,7 @@ def _comparison(model: str, task: str, entries: list[Entry]) -> Comparison:
     placed: dict[tuple[str, Treatment], list[Entry]] = defaultdict(list)
     for e in entries:
         role = e.setting if e.stage == "evaluate" else e.stage
+        role += f"@{e.peer}" if e.peer else ""
         placed[role, Treatment(e.layout, e.compression, e.tuning)].append(e)
     scored = {e.metric for e in entries if e.stage == "evaluate" and e.value is not None}
     return Comparison(
@@ -293,6 +307,7 @@ def _observed(entries: list[Entry], upstream: list[Entry], matching: list[Entry]
             by_seed[e.seed].append(e.value)
     return Observed(
         values={seed: fmean(values) for seed, values in by_seed.items()},
+        runs={(e.seed, e.repeat): e.value for e in matching if e.value is not None},
         failures=_failures(entries, upstream, set(by_seed)),
         unmeasured=next((e.reason for e in matching if e.value is None), ""),
         grades=tuple(dict.fromkeys(_grade(e) for e in measured if e.grade not in ("", "exact"))),

@@ -45,6 +45,9 @@ SETTINGS: tuple[Setting, ...] = (
 )
 """In the order of the paper's tables."""
 
+DRAWN = "drawn"
+"""Stands for a task's data among the inputs where its samples are drawn at random."""
+
 CLOSED = ConfigDict(extra="forbid", frozen=True)
 
 

@@ -13,6 +13,7 @@ from reports.cells import Table, one_line
 from reports.comparison import compared
 from reports.compression_tables import compression_tables
 from reports.disclosure_tables import disclosure_tables, leak_tables
+from reports.efficiency_tables import efficiency_tables
 from reports.figures import Picture, settings_pictures
 from reports.notes import shared_notes
 from reports.published_tables import published_tables
@@ -85,6 +86,7 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
         facts=tuple(_facts(runs, shown)),
         tables=(
             *settings_tables(found),
+            *efficiency_tables(found),
             *compression_tables(found),
             *disclosure_tables(found),
             *published_tables(found),

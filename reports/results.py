@@ -44,6 +44,7 @@ COLUMNS = {
     "phase": "string",
     "repeat": "Int64",
     "commit": "string",
+    "peer": "string",
 }
 """Name and type of every column, in order. The types can hold "nothing": no 0 or NaN stands in."""
 FURTHER_COLUMNS = {
@@ -60,7 +61,9 @@ cut to, and why the compression is experimental."""
 NOT_RUN = "not run"
 """Stands where an outcome would, for a stage that left nothing. No record has it."""
 MACHINE_UNITS = frozenset({"s", "J", "W", "MHz"})
-MACHINE_METRICS = ("peak_memory", "memory", "throughput", "step_time", "energy", "mfu")
+MACHINE_METRICS = (
+    *("peak_memory", "memory", "monitor_overhead", "throughput", "step_time", "energy", "mfu"),
+)
 
 OPEN = ConfigDict(extra="ignore", frozen=True)
 
@@ -78,6 +81,8 @@ class Labels(BaseModel):
     task: str = ""
     seed: int | None = None
     setting: str = ""
+    peer: str = ""
+    """Whose training loop, where it is not ours."""
 
 
 class PlannedStage(BaseModel):
@@ -318,6 +323,7 @@ def _row(run: StageRun, record: Record | None, metric: Metric | None) -> tuple[A
         (metric and metric.phase) or "",
         record.repeat if record else None,
         str((record and record.environment.get("commit")) or ""),
+        labels.peer,
         metric.chance if metric else None,
         record.inputs.get("model", "") if record else "",
         record.inputs.get("data", "") if record else "",

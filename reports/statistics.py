@@ -17,6 +17,8 @@ from scipy.stats import t as student_t
 CONFIDENCE = 0.95
 
 Better = Literal["higher", "lower"]
+Run = tuple[int | None, int | None]
+"""Seed and repeat of one training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,42 @@ def paired_gain(
     sign = 1.0 if better == "higher" else -1.0
     gains = [sign * (candidate[seed] - reference[seed]) for seed in candidate if seed in reference]
     return estimate(gains) if gains else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioEstimate:
+    """A ratio and its 95 % t interval, on a log scale."""
+
+    ratio: float
+    low: float | None
+    """None for a single pair: one pair says nothing about its own spread."""
+    high: float | None
+    n: int
+
+
+def paired_ratio(
+    numerator: Mapping[Run, float], denominator: Mapping[Run, float]
+) -> RatioEstimate | None:
+    """Geometric mean of the ratios of runs that were made together; None without any.
+
+    What both runs of a pair suffered, a machine that was slow for a minute, is not in it.
+
+    >>> paired_ratio({(0, 0): 2.0, (0, 1): 8.0}, {(0, 0): 1.0, (0, 1): 4.0}).ratio
+    2.0
+    """
+    logs = [
+        math.log(numerator[run] / denominator[run])
+        for run in numerator
+        if run in denominator and numerator[run] > 0 and denominator[run] > 0
+    ]
+    if not logs:
+        return None
+    found = estimate(logs)
+    middle, half = math.exp(found.mean), found.half_width
+    if half is None:
+        return RatioEstimate(ratio=middle, low=None, high=None, n=1)
+    factor = math.exp(half)
+    return RatioEstimate(ratio=middle, low=middle / factor, high=middle * factor, n=found.n)
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float | None:

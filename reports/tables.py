@@ -25,6 +25,7 @@ from reports.cells import (
     three_digits,
 )
 from reports.comparison import Compared, Comparison, Treatment
+from reports.efficiency_tables import is_cost_only
 from reports.notes import cost_notes, quality_notes
 from reports.observed_cells import (
     ARROWS,
@@ -53,7 +54,7 @@ PAPER_ORDER = (
 
 def settings_tables(found: Compared) -> tuple[Table, ...]:
     """The main table of every model and task: quality, gap, speed, memory, size."""
-    return tuple(settings_table(comparison) for comparison in found.tasks)
+    return tuple(settings_table(each) for each in found.tasks if not is_cost_only(each))
 
 
 def further_tables(found: Compared) -> tuple[Table, ...]:

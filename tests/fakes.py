@@ -1,15 +1,23 @@
-"""Tiny models of every architecture, a fake clock, a scripted NVML."""
+"""Tiny models of every architecture, fake clocks, a scripted GPU driver."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
+import pynvml
 import torch
 from torch import Tensor, nn
 
-from bench.measure.nvml import GpuInfo, NvmlUnavailable
+from bench.measure.monitor import Sampled
+from bench.measure.nvml import GpuInfo, NvmlUnavailable, PynvmlSource
+from bench.measure.rapl import Rapl
+from bench.measure.sampler import Probe, Sampler
+from bench.measure.unavailable import Unavailable
 from offsite.blocks import call_every_linear
 from offsite.models import ensure_torchvision
 from offsite.training import Batch
@@ -172,21 +180,258 @@ class FakeClock:
 
 
 @dataclass
-class ScriptedNvml:
-    """An NVML that says what the test wrote."""
+class ScriptedBoard:
+    """One GPU, or one slice of a GPU, as a test has it."""
 
-    devices: list[GpuInfo] = field(default_factory=list)
-    processes: dict[int, int | None] = field(default_factory=dict)
-    used: int = 0
+    uuid: str
+    held: dict[int, int] = field(default_factory=dict)
+    """Bytes that processes truly hold."""
+    hidden: set[int] = field(default_factory=set)
+    """Processes that the driver's list does not show."""
+    tells_processes: bool = True
+    """Whether the list says how much each holds: not so under WSL."""
+    tells_instead: int | None = None
+    """What it says if not."""
+    high: dict[int, int] | None = None
+    """The accounting's peaks; None where accounting is off."""
+    unlisted: int = 300 * 2**20
+    """Bytes in use that no process holds."""
+    refusals: dict[str, int] = field(default_factory=dict)
+    """NVML error code by function."""
+    joules: float = 1000.0
+    watts: float = 400.0
+    clock: int = 1980
+    temperature: int = 40
+    throttling: int = 0
+    cut_into: list[ScriptedBoard] = field(default_factory=list)
+
+    def hold(self, pid: int, held: int) -> None:
+        """A process takes this much now."""
+        self.held[pid] = held
+        if self.high is not None:
+            self.high[pid] = max(held, self.high.get(pid, 0))
+
+
+@dataclass
+class ScriptedDriver:
+    """nvidia-ml-py's functions over scripted boards, for `install` to put in its place."""
+
+    boards: list[ScriptedBoard]
+    """In NVML's order."""
+
+    def install(self, monkeypatch: Any) -> None:
+        """Put every function here in the place of the library's."""
+        for name in (name for name in dir(self) if name.startswith("nvml")):
+            monkeypatch.setattr(pynvml, name, getattr(self, name))
+
+    def nvmlInit(self) -> None: ...
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "580.1"
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.boards)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> ScriptedBoard:
+        return self.boards[index]
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> ScriptedBoard:
+        everything = [*self.boards, *(s for board in self.boards for s in board.cut_into)]
+        found = [board for board in everything if board.uuid == uuid]
+        if not found:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return found[0]
+
+    def nvmlDeviceGetUUID(self, board: ScriptedBoard) -> str:
+        return board.uuid
+
+    def nvmlDeviceGetName(self, board: ScriptedBoard) -> str:
+        return "H200"
+
+    def nvmlDeviceGetMigMode(self, board: ScriptedBoard) -> list[int]:
+        return [int(bool(board.cut_into))] * 2
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, board: ScriptedBoard) -> int:
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(
+        self, board: ScriptedBoard, index: int
+    ) -> ScriptedBoard:
+        if index >= len(board.cut_into):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return board.cut_into[index]
+
+    def nvmlDeviceGetMemoryInfo(self, board: ScriptedBoard) -> SimpleNamespace:
+        self._refuse(board, "nvmlDeviceGetMemoryInfo")
+        return SimpleNamespace(
+            total=140 * 2**30, used=board.unlisted + sum(map(int, board.held.values()))
+        )
+
+    def nvmlDeviceGetComputeRunningProcesses(self, board: ScriptedBoard) -> list[SimpleNamespace]:
+        self._refuse(board, "nvmlDeviceGetComputeRunningProcesses")
+        return [
+            SimpleNamespace(
+                pid=pid, usedGpuMemory=held if board.tells_processes else board.tells_instead
+            )
+            for pid, held in board.held.items()
+            if pid not in board.hidden
+        ]
+
+    def nvmlDeviceGetAccountingMode(self, board: ScriptedBoard) -> int:
+        self._refuse(board, "nvmlDeviceGetAccountingMode")
+        return int(board.high is not None)
+
+    def nvmlDeviceGetAccountingStats(self, board: ScriptedBoard, pid: int) -> SimpleNamespace:
+        return SimpleNamespace(maxMemoryUsage=board.high[pid])
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, board: ScriptedBoard) -> int:
+        self._refuse(board, "nvmlDeviceGetTotalEnergyConsumption")
+        return int(board.joules * 1000)
+
+    def nvmlDeviceGetPowerUsage(self, board: ScriptedBoard) -> int:
+        self._refuse(board, "nvmlDeviceGetPowerUsage")
+        return int(board.watts * 1000)
+
+    def nvmlDeviceGetClockInfo(self, board: ScriptedBoard, kind: int) -> int:
+        self._refuse(board, "nvmlDeviceGetClockInfo")
+        return board.clock
+
+    def nvmlDeviceGetTemperature(self, board: ScriptedBoard, sensor: int) -> int:
+        self._refuse(board, "nvmlDeviceGetTemperature")
+        return board.temperature
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, board: ScriptedBoard) -> int:
+        self._refuse(board, "nvmlDeviceGetCurrentClocksThrottleReasons")
+        return board.throttling
+
+    def _refuse(self, board: ScriptedBoard, function: str) -> None:
+        if function in board.refusals:
+            raise pynvml.NVMLError(board.refusals[function])
+
+
+@dataclass
+class ScriptedCuda:
+    """A process on a scripted board, as its framework and the driver see it."""
+
+    board: ScriptedBoard
+    pid: int = field(default_factory=os.getpid)
+    """The driver's number of it."""
+    context: int = 500 * 2**20
+    brings: list[int] = field(default_factory=list)
+    """Other processes that come at the same moment."""
+    started: bool = False
+    reserved: int = 0
+    allocated: int = 0
+    peak: int = 0
+    allocated_high: int = 0
+
+    def hold(self, size: int) -> None:
+        """Have tensors of this many bytes; the allocator reserves as much."""
+        self.allocated = self.reserved = size
+        self.peak = max(self.peak, size)
+        self.allocated_high = max(self.allocated_high, size)
+        self.board.hold(self.pid, self.context + size)
+
+    def has_context(self) -> bool:
+        return self.started
+
+    def create_context(self) -> None:
+        self.started = True
+        self.hold(2 * 2**20)
+        for pid in self.brings:
+            self.board.hold(pid, 2**30)
+
+    def synchronize(self) -> None: ...
+
+    def reset_peak(self) -> None:
+        self.peak, self.allocated_high = self.reserved, self.allocated
+
+    def allocated_peak(self) -> int:
+        return self.allocated_high
+
+    def reserved_peak(self) -> int:
+        return self.peak
+
+    def uuid(self) -> str:
+        return self.board.uuid.partition("-")[2]
+
+
+@dataclass
+class ScriptedTime:
+    """A clock that a test moves, with things that happen on the way and a sampler that looks."""
+
+    now: float = 100.0
+    events: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    sampler: Sampler | None = None
+
+    def __call__(self) -> float:
+        return self.now
+
+    def at(self, seconds: float, event: Callable[[], None]) -> None:
+        """Something happens `seconds` from now."""
+        self.events.append((self.now + seconds, event))
+        self.events.sort(key=lambda e: e[0])
+
+    def run(self, seconds: float) -> None:
+        """Time passes."""
+        until = self.now + seconds
+        while self.now < until:
+            stops = [until, *(at for at, _ in self.events[:1])]
+            if self.sampler is not None:
+                stops.append(self.now + self.sampler.timeout())
+            self.now = max(min(stops), self.now + 1e-9)
+            while self.events and self.events[0][0] <= self.now:
+                self.events.pop(0)[1]()
+            if self.sampler is not None:
+                self.sampler.tick()
+
+
+@dataclass
+class ScriptedMonitor:
+    """The sampler's own code in this process, with a clock that the test moves."""
+
+    time: ScriptedTime
+    nvml: Callable[[], Any] = PynvmlSource
+    cpu: Callable[[], float] = lambda: 0.0
+    cores: int = 16
+    rapl: Rapl = field(default_factory=Rapl)
+    ended: bool = False
+    """Set by a test that kills it."""
+
+    def __post_init__(self) -> None:
+        self.time.sampler = Sampler(
+            Probe(os.getpid(), self.nvml),
+            self.cores,
+            clock=self.time,
+            cpu=self.cpu,
+            rapl=self.rapl,
+        )
+
+    def watch(self, uuid: str, pid: int | None) -> None:
+        self._tell({"gpu": {"uuid": uuid, "pid": pid}})
+
+    def begin(self, at: float) -> None:
+        self._tell({"begin": at})
+
+    def end(self, at: float) -> Sampled:
+        if self.ended:
+            raise Unavailable("the sampler ended early")
+        return Sampled(**json.loads(json.dumps(self._tell({"end": at}))))
+
+    def close(self) -> None: ...
+
+    def _tell(self, command: dict[str, Any]) -> Any:
+        return self.time.sampler.obey(command)
+
+
+@dataclass
+class ScriptedNvml:
+    """An NVML that lists the GPUs the test wrote."""
+
+    devices: list[GpuInfo]
 
     def gpus(self) -> list[GpuInfo]:
         return self.devices
-
-    def process_memory(self, uuid: str) -> dict[int, int | None]:
-        return self.processes
-
-    def device_memory(self, uuid: str) -> int:
-        return self.used
 
 
 def no_driver() -> ScriptedNvml:
@@ -211,25 +456,3 @@ class FakeHostMemory:
 
     def current(self) -> int:
         return 100
-
-
-@dataclass
-class FakeGpuMemory:
-    """A GPU's allocator as the test wrote it."""
-
-    allocated: int = 1000
-    reserved: int = 1500
-
-    def reset_peak(self) -> None: ...
-
-    def allocated_peak(self) -> int:
-        return self.allocated
-
-    def reserved_peak(self) -> int:
-        return self.reserved
-
-    def uuid(self) -> str:
-        return "GPU-0000"
-
-
-Opener = Callable[[], ScriptedNvml]

@@ -41,6 +41,17 @@ class Window:
         return self.seconds / self.steps
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step as the host saw it."""
+
+    clock: float
+    """When the host had queued it; where a device works behind, not when it was done."""
+    samples: int
+    tokens_real: int | None
+    tokens_padded: int | None
+
+
 @dataclass(slots=True)
 class Stopwatch:
     """Counts and times the steps of a run; pass `on_step` to `offsite.training.train`."""
@@ -51,17 +62,23 @@ class Stopwatch:
     """Waits for queued work; on a GPU `torch.cuda.synchronize`."""
     clock: Callable[[], float] = time.perf_counter
     windows: list[Window] = field(default_factory=list)
+    steps_seen: list[Step] = field(default_factory=list)
     has_tokens: bool = True
     _current: Window = field(default_factory=Window)
     _since: float = 0.0
+    _started: float = 0.0
 
     def start(self) -> None:
         """Begin the first window, once earlier work is done."""
         self.synchronize()
         self._since = self.clock()
+        if not self.steps_seen:
+            self._started = self._since
 
     def on_step(self, step: int, batch: Batch) -> None:
         """Count a finished step; close the window when it is full."""
+        seen = Step(self.clock(), batch.samples, batch.tokens_real, batch.tokens_padded)
+        self.steps_seen.append(seen)
         window = self._current
         window.steps += 1
         window.samples += batch.samples
@@ -89,34 +106,50 @@ class Stopwatch:
         self._current, self._since = Window(), now
 
     def metrics(self) -> list[Metric]:
-        """Rates over the steady windows, each named by its denominator."""
+        """Medians over the steady windows, each rate named by its denominator."""
         first, reason = steady_from(self.windows)
         steady = self.windows[first:]
-        seconds = sum(w.seconds for w in steady)
-        counted = {"throughput_samples": ("samples/s", sum(w.samples for w in steady))}
-        if self.has_tokens:
-            real, padded = (sum(getattr(w, f"tokens_{k}") for w in steady) for k in KINDS)
-            counted["throughput_tokens_real"] = ("tokens/s", real)
-            counted["throughput_tokens_padded"] = ("tokens/s", padded)
         rates = [
-            _metric(name, count / seconds, unit, "higher", len(steady), reason)
-            for name, (unit, count) in counted.items()
+            _metric(
+                f"throughput_{counted}",
+                median(getattr(w, counted) / w.seconds for w in steady),
+                f"{counted.partition('_')[0]}/s",
+                "higher",
+                len(steady),
+                reason,
+            )
+            for counted in self._counted
         ]
         middle = median(w.step_time for w in steady)
         return [*rates, _metric("step_time_median", middle, "s", "lower", len(steady), reason)]
 
+    @property
+    def _counted(self) -> tuple[str, ...]:
+        tokens = ("tokens_real", "tokens_padded") if self.has_tokens else ()
+        return ("samples", *tokens)
+
+    def rows(self, losses: list[float]) -> Iterator[dict[str, Any]]:
+        """One row a step: what it held, when it was queued, its loss if every step's is known."""
+        known = losses if len(losses) == len(self.steps_seen) else [None] * len(self.steps_seen)
+        for number, (step, loss) in enumerate(zip(self.steps_seen, known, strict=True), start=1):
+            row = asdict(step)
+            queued = row.pop("clock") - self._started
+            yield {"step": number, "queued": queued, "loss": loss, **row}
+
     def facts(self) -> dict[str, Any]:
         """The windows themselves, and where steady state was found."""
         first, reason = steady_from(self.windows)
+        seconds = sum(w.seconds for w in self.windows)
         return {
             "steady_from_window": first,
             "steady": reason or "yes",
-            "end_to_end_seconds": sum(w.seconds for w in self.windows),
+            "end_to_end_seconds": seconds,
+            "end_to_end": {
+                f"throughput_{counted}": sum(getattr(w, counted) for w in self.windows) / seconds
+                for counted in self._counted
+            },
             "windows": [asdict(w) for w in self.windows],
         }
-
-
-KINDS = ("real", "padded")
 
 
 def steady_from(windows: list[Window]) -> tuple[int, str | None]:

@@ -10,7 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _SHARED = (
+    "bench/measure/board.py",
+    "bench/measure/cuda.py",
+    "bench/measure/host.py",
     "bench/measure/memory.py",
+    "bench/measure/monitor.py",
+    "bench/measure/peaks.py",
+    "bench/measure/sampler.py",
+    "bench/measure/tally.py",
     "bench/stages/loading.py",
     "bench/stages/work.py",
     "bench/worker.py",
@@ -32,8 +39,10 @@ _TASKS = (
     "bench/tasks/registered.py",
     "bench/tasks/rows.py",
     "bench/tasks/sequences.py",
+    "bench/tasks/synthetic.py",
     "bench/tasks/task.py",
     "bench/tasks/vision.py",
+    "offsite/head_loss.py",
 )
 _LAYERS = (
     "offsite/compression/channels.py",
@@ -59,7 +68,15 @@ _TRAINING = (
     *_SHARED,
     *_LAYERS,
     *_TASKS,
+    "bench/measure/canary.py",
+    "bench/measure/ceilings.py",
+    "bench/measure/energy.py",
+    "bench/measure/flops.py",
     "bench/measure/throughput.py",
+    "bench/peers/__init__.py",
+    "bench/peers/authors.py",
+    "bench/peers/trainer.py",
+    "offsite/acceleration.py",
     "offsite/bottleneck.py",
     "offsite/heads.py",
     "offsite/peft_tunings.py",
@@ -67,6 +84,7 @@ _TRAINING = (
     "offsite/training.py",
     "offsite/tuning.py",
     "offsite/tuning_methods.py",
+    "bench/stages/cost.py",
     "bench/stages/training.py",
     "bench/suite/suite_file.py",
 )
@@ -86,13 +104,19 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "emulator": Kind(
-        2,
+        3,
         "bench.stages.emulator:run",
         "compress the middle into an emulator",
-        (*_COMPRESSION, *_TASKS, "offsite/distillation.py", "offsite/training.py"),
+        (
+            *_COMPRESSION,
+            *_TASKS,
+            "offsite/acceleration.py",
+            "offsite/distillation.py",
+            "offsite/training.py",
+        ),
     ),
     "disclose": Kind(
-        1,
+        2,
         "bench.stages.disclose:run",
         "measure what the emulator gives away",
         (
@@ -103,19 +127,19 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "finetune": Kind(
-        2,
+        3,
         "bench.stages.training:finetune",
         "fine-tune the full model",
         _TRAINING,
     ),
     "tune": Kind(
-        2,
+        3,
         "bench.stages.training:tune",
         "tune the adapter blocks with the emulator",
         _TRAINING,
     ),
     "evaluate": Kind(
-        2,
+        3,
         "bench.stages.evaluate:run",
         "score a model on a task",
         (*_TRAINING, "bench/stages/evaluate.py"),

@@ -17,12 +17,18 @@ LOG_TAIL = 4096
 
 
 def describe(
-    stage: Stage, outcome: Outcome, reason: str | None, observed: dict[str, object]
+    stage: Stage,
+    outcome: Outcome,
+    reason: str | None,
+    observed: dict[str, object],
+    *,
+    repeat: int = 0,
 ) -> Record:
     """A record of `stage` with everything that is known without having run it."""
     return Record(
         digest=stage.digest,
         machine=this_machine().fingerprint,
+        repeat=repeat,
         kind=stage.kind,
         version=KINDS[stage.kind].version,
         params=stage.params,

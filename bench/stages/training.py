@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.measure.throughput import Stopwatch
+from bench.measure.canary import canary
+from bench.measure.memory_cap import memory_cap
+from bench.measure.throughput import Stopwatch, steady_from
+from bench.peers import PEERS
+from bench.stages.cost import ceiling_metrics, energy_metric, flops_metric, mfu_metric
 from bench.stages.loading import load_emulated, load_foundation, save_tuned, sent_adapter
 from bench.stages.work import StageResult, Work, write_rows
 from bench.suite import Train
-from bench.tasks.task import Task, batches, examples_of, prepare, steps_for
+from bench.tasks.kinds import KINDS
+from bench.tasks.task import Example, Task, batches, examples_of, prepare, steps_for, whole_batches
 from offsite.heads import renew_head
 from offsite.models import Foundation
 from offsite.sandwich import all_blocks
@@ -62,6 +69,20 @@ def settings_of(params: Mapping[str, Any]) -> Train:
     return Train(**params.get("train", {}))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """All that a training loop gets."""
+
+    model: nn.Module
+    task: Task
+    examples: list[Example]
+    recipe: Recipe
+    batch_size: int
+    seed: int
+    rates: Mapping[nn.Parameter, float]
+    """Of what has a learning rate of its own."""
+
+
 def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) -> StageResult:
     params = work.stage.params
     settings = settings_of(params)
@@ -72,44 +93,100 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
     trained = tuning.attach(foundation.model, blocks)
     keep_masters(trained)
     examples = examples_of(task)
-    recipe = recipe_of(settings, len(examples))
-    synchronize = torch.cuda.synchronize if work.device == "cuda" else lambda: None
+    is_drawn = KINDS[params["task"]["kind"]].is_drawn
+    if is_drawn:
+        examples = whole_batches(examples, settings.batch_size)
+    job = _Job(
+        model=foundation.model,
+        task=task,
+        examples=examples,
+        recipe=recipe_of(settings, len(examples)),
+        batch_size=settings.batch_size,
+        seed=params["seed"],
+        rates=_rates(settings, trained),
+    )
     run = _Run(
-        watch=Stopwatch(recipe.steps, synchronize),
+        watch=Stopwatch(job.recipe.steps, _synchronizer(work)),
         score=lambda: _selection_loss(task, foundation.model, settings.precision),
         state=lambda: tuning.state(trained),
-        checkpoints=checkpoint_steps(recipe.steps, settings.checkpoints),
+        checkpoints=checkpoint_steps(job.recipe.steps, settings.checkpoints),
     )
-    with work.memory.phase("train"):
-        run.watch.start()
-        losses = train(
-            foundation.model,
-            batches(task, examples, batch_size=settings.batch_size, seed=params["seed"]),
-            recipe,
-            loss_of=task.loss,
-            on_step=run.on_step,
-            rates=_rates(settings, trained),
-        )
+    before = canary(work.device)
+    losses = _run_loop(work, job, run)
+    after = canary(work.device)
     count = sum(parameter.numel() for parameter in trainable(trained).values())
-    rows = ({"step": step, "loss": loss} for step, loss in enumerate(losses, start=1))
+    metrics = [
+        *run.watch.metrics(),
+        Metric(metric="trainable_parameters", value=count, unit="1", better="lower"),
+        energy_metric(work.memory.energy("train"), run.watch.windows),
+    ]
+    files = {"steps.jsonl": write_rows(work.scratch / "steps.jsonl", run.watch.rows(losses))}
+    # What came out of random samples is of no use to anybody.
+    if not is_drawn:
+        state = run.best_state or tuning.state(trained)
+        files["tuned.safetensors"] = save_tuned(work.scratch / "tuned.safetensors", state)
+    if "peer" not in params and settings.memory_cap is None:
+        metrics += _costs(work, job, run.watch)
     return StageResult(
-        metrics=[
-            *run.watch.metrics(),
-            Metric(metric="trainable_parameters", value=count, unit="1", better="lower"),
-        ],
-        files={
-            "tuned.safetensors": save_tuned(work.scratch / "tuned.safetensors", run.best_state),
-            "losses.jsonl": write_rows(work.scratch / "losses.jsonl", rows),
-        },
+        metrics=metrics,
+        files=files,
         facts={
             "examples": len(examples),
-            "steps": recipe.steps,
-            "chosen_step": run.best_step,
+            "steps": job.recipe.steps,
+            "mean_loss": fmean(losses),
+            "chosen_step": run.best_step or job.recipe.steps,
             "dropped": task.dropped,
             "selection_loss": run.scores,
             "timing": run.watch.facts(),
+            "canary": {"before": asdict(before), "after": asdict(after)},
         },
     )
+
+
+def _run_loop(work: Work, job: _Job, run: _Run) -> list[float]:
+    """Train with our loop, or with a peer's; the loss of each step (a peer's: their mean)."""
+    peer = work.stage.params.get("peer")
+    cap = settings_of(work.stage.params).memory_cap
+    with work.memory.phase("train"), memory_cap(cap, work.device):
+        run.watch.start()
+        if peer is not None:
+            module, _, name = PEERS[peer].function.partition(":")
+            mean: float = getattr(importlib.import_module(module), name)(
+                job.model,
+                job.task,
+                job.examples,
+                job.recipe,
+                batch_size=job.batch_size,
+                seed=job.seed,
+                on_step=run.on_step,
+            )
+            return [mean]
+        return train(
+            job.model,
+            batches(job.task, job.examples, batch_size=job.batch_size, seed=job.seed),
+            job.recipe,
+            loss_of=job.task.loss,
+            on_step=run.on_step,
+            rates=job.rates,
+        )
+
+
+def _costs(work: Work, job: _Job, watch: Stopwatch) -> list[Metric]:
+    """Operations of a step, and how near it came to what the machine can do."""
+    batch = job.task.collate(job.examples[: job.batch_size]).to(torch.device(work.device))
+    flops = flops_metric(job.model, batch, job.recipe, job.task.loss)
+    metrics = [flops]
+    if KINDS[work.stage.params["task"]["kind"]].is_drawn:
+        metrics += ceiling_metrics(job.model, batch, job.recipe, watch.synchronize)
+    measured = next((m.value for m in metrics if m.metric == "matmul_rate"), None)
+    steady, _ = steady_from(watch.windows)
+    assert flops.value is not None
+    windows = watch.windows[steady:]
+    return [*metrics, mfu_metric(flops.value, windows, job.recipe.precision, measured)]
+
+
+def _synchronizer(work: Work) -> Callable[[], None]:
+    return torch.cuda.synchronize if work.device == "cuda" else lambda: None
 
 
 def _selection_loss(task: Task, model: nn.Module, precision: str) -> float:
@@ -138,6 +215,8 @@ def recipe_of(settings: Train, examples: int) -> Recipe:
         warmup_steps=settings.warmup_steps,
         grad_clip=settings.grad_clip,
         precision=settings.precision,
+        compile=settings.compile,
+        gradient_checkpointing=settings.gradient_checkpointing,
     )
 
 
@@ -165,7 +244,8 @@ class _Run:
     def on_step(self, step: int, batch: Batch) -> None:
         """Called after every optimizer step."""
         self.watch.on_step(step, batch)
-        if step not in self.checkpoints:
+        # Of one checkpoint, the last, nothing is kept here: its copy would be in the peak.
+        if step not in self.checkpoints or len(self.checkpoints) == 1:
             return
         with self.watch.paused():
             if self._is_best(step):
@@ -173,8 +253,6 @@ class _Run:
 
     def _is_best(self, step: int) -> bool:
         """Whether this checkpoint has the lowest loss on the selection slice so far."""
-        if len(self.checkpoints) == 1:
-            return True
         score = self.score()
         is_best = all(score < earlier for earlier in self.scores.values())
         self.scores[str(step)] = score

@@ -10,11 +10,12 @@ from __future__ import annotations
 from bench.suite.expansion import CasePoint
 from bench.suite.steps import Step, label
 from bench.suite.suite import Suite, builtin_suites, load_suite
-from bench.suite.suite_file import Evaluate, Train
+from bench.suite.suite_file import TRAINED, Evaluate, Train
 from bench.suite.suite_schema import json_schema
 from bench.suite.task_files import Task
 
 __all__ = [
+    "TRAINED",
     "CasePoint",
     "Evaluate",
     "Step",

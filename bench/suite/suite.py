@@ -27,6 +27,7 @@ from bench.suite.suite_file import (
     ModelSpec,
     Override,
     Pattern,
+    Peer,
     SuiteFile,
     Train,
 )
@@ -55,6 +56,8 @@ class Suite:
     matrix: tuple[Matrix, ...]
     settings: tuple[Setting, ...]
     references: tuple[Step, ...]
+    peers: tuple[Peer, ...]
+    repeats: int
     train: Train
     evaluate: Evaluate
     overrides: tuple[Override, ...]
@@ -138,6 +141,8 @@ def load_suite(name_or_path: str, *, profile: str | None = None, sets: Sequence[
         matrix=file.matrix,
         settings=file.settings,
         references=file.references,
+        peers=file.peers,
+        repeats=file.repeats,
         train=file.train,
         evaluate=file.evaluate,
         overrides=file.overrides,

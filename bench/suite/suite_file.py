@@ -34,6 +34,9 @@ TRAINED: tuple[Setting, ...] = ("full_finetuned", "emulator_finetuned")
 AXES = ("model", "adapter_blocks", "compression", "tuning", "task", "seed")
 """In the order in which a matrix is written out: the last changes fastest."""
 
+Peer = Literal["trainer", "authors"]
+"""Loops of bench/peers."""
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=100)]
 """Safe as the name of a folder."""
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", max_length=100)]
@@ -210,6 +213,14 @@ class Train(Closed):
     """Kept and scored on the selection slice; the best is plugged in."""
     train_all: bool = False
     """Full fine-tuning also trains embeddings, final norm and head."""
+    compile: bool = False
+    """Compile the blocks (torch.compile): fewer and larger kernels, after some seconds of compiling
+    in every stage."""
+    gradient_checkpointing: bool = False
+    """Compute a block's inner activations again in the backward pass: less memory, more time."""
+    memory_cap: Annotated[float, Gt(0)] | None = None
+    """GB (10^9 bytes) that the process may hold while it trains, model included; more is out of
+    memory. What a step costs at best is then not measured, which would take memory outside it."""
 
 
 class Evaluate(Closed):
@@ -279,6 +290,12 @@ class SuiteFile(Closed):
     """The paper's settings that are run and shown."""
     references: Many[Tuning] = (TUNINGS.read("full"),)
     """Tunings for which the complete model is fine-tuned too."""
+    peers: AnyNumber[Peer] = ()
+    """Other training loops that train every row too, to be compared with ours in speed and memory:
+    a plain Hugging Face Trainer, and the loop of the paper's authors."""
+    repeats: Annotated[int, Ge(1), Le(1000)] = 1
+    """How often each training is run, in a process of its own; to and fro, so that a machine that
+    drifts does not favour a row."""
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     overrides: AnyNumber[Override] = ()

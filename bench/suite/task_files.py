@@ -47,13 +47,20 @@ class Task:
     parameters: Any
     """An instance of the dataclass that `bench.tasks.kinds.KINDS` names."""
     files: Mapping[str, Path]
-    """Split to absolute path; empty if the data are built in or on the hub."""
+    """Split to absolute path; empty if the data are built in, on the hub, or drawn."""
     builtin: str | None
     hub: HubData | None = None
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether its samples are drawn at random: it has no data, and nothing is scored."""
+        return KINDS[self.kind].is_drawn
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The splits there are."""
+        if self.is_drawn:
+            return ("train",)
         return SPLITS if self.builtin else tuple(self.hub.splits if self.hub else self.files)
 
     @property
@@ -104,6 +111,8 @@ def resolve(name: str, entry: Node, folder: Path) -> tuple[Task, Node]:
     fields = _without_task(whole)
     checked = check(fields_of(kind), fields, above)
     parameters = KINDS[kind].parameters(**dict(checked))
+    if KINDS[kind].is_drawn:
+        return Task(name, kind, parameters, {}, None), whole
     files, builtin, hub = _data(kind, fields, above, folder)
     return Task(name, kind, parameters, files, builtin, hub), whole
 

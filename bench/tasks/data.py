@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from bench.tasks.builtin import BUILTIN, fingerprint
-from reports.record import canonical
+from reports.record import DRAWN, canonical
 
 
 class DataIdentity(Protocol):
@@ -49,6 +49,17 @@ class LocalData:
         chosen = {split: self.hashes[split] for split in splits if split in self.hashes}
         assert chosen, f"none of {splits} among {sorted(self.hashes)}"
         return "sha256:" + hashlib.sha256(canonical(chosen)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnData:
+    """Samples that are drawn at random; the stage's seed and the task say how."""
+
+    is_pending: Literal[False] = False
+
+    def of(self, *splits: str) -> str:
+        """The same for all: the kind and its parameters stand in the digest beside it."""
+        return DRAWN
 
 
 def local_data(files: Mapping[str, Path], builtin: str | None) -> LocalData:

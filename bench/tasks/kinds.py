@@ -74,17 +74,39 @@ class ImageClassification:
     without it, the model's own classifier knows the task's classes and stays as it is."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticTokens:
+    """Random tokens, to measure what training costs; there is nothing to learn or to score."""
+
+    length: Annotated[int, Ge(2)] = 512
+    """Tokens of a sample: all real, no padding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticImages:
+    """Random images of the model's size, to measure what training costs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One row of the table."""
 
-    parameters: type[Perplexity | MultipleChoice | LmEval | ImageClassification]
+    parameters: type[
+        Perplexity
+        | MultipleChoice
+        | LmEval
+        | ImageClassification
+        | SyntheticTokens
+        | SyntheticImages
+    ]
     module: str
-    """Module with `prepare(parameters, files, model) -> Task`."""
+    """Module with `prepare(parameters, model) -> Task`."""
     model: str
     """The kind of model that can run it: language or vision."""
     splits: tuple[tuple[str, ...], ...] = (("train",), ("test",))
     """Of each group of splits one must be there."""
+    is_drawn: bool = False
+    """Its samples are drawn at random: it has no data, and nothing is scored."""
 
     @property
     def summary(self) -> str:
@@ -97,4 +119,10 @@ KINDS: dict[str, Kind] = {
     "lm_eval": Kind(LmEval, "bench.tasks.registered", "language", splits=(("test", "validation"),)),
     "multiple_choice": Kind(MultipleChoice, "bench.tasks.language", "language"),
     "perplexity": Kind(Perplexity, "bench.tasks.perplexity", "language"),
+    "synthetic_images": Kind(
+        SyntheticImages, "bench.tasks.synthetic", "vision", splits=(), is_drawn=True
+    ),
+    "synthetic_tokens": Kind(
+        SyntheticTokens, "bench.tasks.synthetic", "language", splits=(), is_drawn=True
+    ),
 }

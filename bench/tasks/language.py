@@ -19,8 +19,9 @@ from bench.errors import SuiteError
 from bench.tasks import rows
 from bench.tasks.data import scored_split
 from bench.tasks.kinds import MultipleChoice
-from bench.tasks.sequences import IGNORED, mean_loss, pad
+from bench.tasks.sequences import mean_loss, pad
 from bench.tasks.task import Evaluation, Example, subset
+from offsite.head_loss import IGNORED
 from offsite.models import Foundation
 from offsite.training import Batch, NonFiniteLoss
 from reports.record import Metric

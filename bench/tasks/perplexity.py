@@ -73,7 +73,7 @@ class PerplexityTask:
             better="lower",
             stderr=_stderr(items, mean, tokens),
             n=tokens,
-            chance=vocabulary(model, self.tokenizer),
+            chance=vocabulary(model),
             phase="evaluate",
         )
         return Evaluation([metric], items, {"token_stream": _stream_hash(blocks)})

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bench.tasks.task import Example
+from offsite.head_loss import IGNORED, SCORED, next_token_loss
 from offsite.training import Batch
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-IGNORED = -100
-"""Label of a position that is not scored: the libraries' convention."""
 
 
 def pad(examples: list[Example], pad_id: int) -> Batch:
-    """Right-padded `input_ids`, a true attention mask, and labels."""
+    """Right-padded `input_ids` and labels; a mask, and which positions count, where not all do."""
     length = max(len(e["input_ids"]) for e in examples)
     ids = torch.full((len(examples), length), pad_id)
     labels = torch.full((len(examples), length), IGNORED)
@@ -28,7 +23,11 @@ def pad(examples: list[Example], pad_id: int) -> Batch:
         ids[row, :size] = torch.tensor(example["input_ids"])
         labels[row, :size] = torch.tensor(example["labels"])
         mask[row, :size] = 1
-    inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    inputs = {"input_ids": ids, "labels": labels}
+    # Asked here, of the host: asked in the step, a GPU would have to be waited for.
+    if not mask.all():
+        inputs["attention_mask"] = mask
+    inputs[SCORED] = (labels[:, 1:] != IGNORED).flatten().nonzero().flatten()
     return Batch(inputs, len(examples), int(mask.sum()), ids.numel())
 
 
@@ -41,7 +40,7 @@ def token_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """
     inputs = batch.inputs
     logits = model(
-        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+        input_ids=inputs["input_ids"], attention_mask=inputs.get("attention_mask"), use_cache=False
     ).logits[:, :-1]
     targets = inputs["labels"][:, 1:]
     losses = nn.functional.cross_entropy(
@@ -52,18 +51,11 @@ def token_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def mean_loss(model: nn.Module, batch: Batch) -> Tensor:
     """Mean loss over the tokens that count."""
-    inputs = batch.inputs
-    logits = model(
-        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-    ).logits[:, :-1]
-    targets = inputs["labels"][:, 1:].reshape(-1)
-    return nn.functional.cross_entropy(
-        logits.reshape(len(targets), -1).float(), targets, ignore_index=IGNORED
-    )
+    return next_token_loss(model, **batch.inputs)
 
 
-def vocabulary(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
+def vocabulary(model: nn.Module) -> int:
     """Classes of the model's head: the perplexity of a uniform guess."""
-    config = getattr(model, "config", None)
-    size = getattr(config.get_text_config(), "vocab_size", None) if config is not None else None
-    return size or len(tokenizer)
+    config: Any = model.config
+    size: int = config.get_text_config().vocab_size
+    return size

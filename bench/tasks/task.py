@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from typing import Any, Protocol
 
 import torch
@@ -63,7 +64,9 @@ def prepare(described: Mapping[str, Any], data: Mapping[str, str], foundation: F
 
     kind = KINDS[described["kind"]]
     fields = {key: value for key, value in described.items() if key != "kind"}
-    parameters = kind.parameters(**fields, data=dict(data))
+    if not kind.is_drawn:
+        fields["data"] = dict(data)
+    parameters = kind.parameters(**fields)
     task: Task = importlib.import_module(kind.module).prepare(parameters, foundation)
     return task
 
@@ -87,6 +90,20 @@ def batches(task: Task, examples: list[Example], *, batch_size: int, seed: int) 
         order = torch.randperm(len(examples), generator=generator).tolist()
         for start in range(0, len(order), batch_size):
             yield task.collate([examples[i] for i in order[start : start + batch_size]])
+
+
+def whole_batches(examples: list[Example], batch_size: int) -> list[Example]:
+    """As many examples as fill whole batches, some of them again where there is not one batch.
+
+    For random samples, of which no batch is to be smaller than what is measured.
+
+    >>> whole_batches([{"n": 0}, {"n": 1}, {"n": 2}], 2)
+    [{'n': 0}, {'n': 1}]
+    >>> len(whole_batches([{"n": 0}, {"n": 1}, {"n": 2}], 7))
+    7
+    """
+    count = batch_size * max(1, len(examples) // batch_size)
+    return list(islice(cycle(examples), count))
 
 
 def steps_for(examples: int, *, batch_size: int, epochs: float, max_steps: int | None) -> int:

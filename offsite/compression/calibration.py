@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from offsite.blocks import get_blocks
 from offsite.errors import OffsiteError
+from offsite.head_loss import SCORED
 from offsite.training import Batch
 
 if TYPE_CHECKING:
@@ -204,7 +205,8 @@ def first_of(batch: Batch, samples: int) -> Batch:
     """The first `samples` of a batch; all of it if it has no more."""
     if samples >= batch.samples:
         return batch
-    inputs = {name: tensor[:samples] for name, tensor in batch.inputs.items()}
+    # Where the scored positions are is of the whole batch; it can be found out again.
+    inputs = {name: t[:samples] for name, t in batch.inputs.items() if name != SCORED}
     mask = inputs.get("attention_mask")
     shape = next(iter(inputs.values())).shape
     is_text = batch.tokens_padded is not None

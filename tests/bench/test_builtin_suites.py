@@ -34,6 +34,7 @@ DEPTHS = {
     "clip-vit-g": 40,
     "eva-giant": 40,
     "gpt2-xl": 48,
+    "gpt2-xl-narrow": 48,
     "opt-1.3b": 24,
     "opt-6.7b": 32,
     "qwen2.5-0.5b": 24,

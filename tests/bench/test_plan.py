@@ -12,7 +12,8 @@ import pytest
 from bench.errors import SuiteError
 from bench.plan import Plan, plan, read_plan
 from bench.selection import parse
-from bench.tasks.data import LocalData
+from bench.tasks.data import DrawnData, LocalData
+from bench.world import World
 from tests.bench.worlds import LANGUAGE_SOURCE, SUITE, suite_of, world
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden_digests.json"
@@ -319,3 +320,74 @@ def test_expressions_that_are_none_are_refused(expression):
     """The message shows one that works."""
     with pytest.raises(SuiteError, match="not an expression"):
         parse(expression)
+
+
+DRAWN = """\
+schema: 1
+name: cost
+models: {lm: {source: org/lm}}
+tasks:
+  tokens: {task: synthetic_tokens, length: 64}
+matrix:
+  {model: lm, adapter_blocks: 2+2, compression: {method: layer_drop, keep: 4},
+   tuning: [{method: full}, {method: lora, rank: 4}], task: tokens, seed: 0}
+settings: [full_finetuned, emulator_finetuned]
+references: [{method: full}, {method: lora, rank: 4}]
+peers: [trainer, authors]
+repeats: 5
+train: {max_steps: 8}
+"""
+
+
+def drawn_world(**source: object) -> World:
+    """A world with a model and nothing to score."""
+    return replace(
+        world(replace(LANGUAGE_SOURCE, **source)),  # type: ignore[arg-type]
+        data={"tokens": DrawnData()},
+    )
+
+
+def test_random_samples_are_trained_on_and_not_scored(tmp_path):
+    """One emulator, and each of four rows by three loops; no evaluation and no disclosure."""
+    made = plan(suite_of(tmp_path, DRAWN), drawn_world(has_tokenizer=False))
+    kinds = Counter((s.kind, s.labels.peer) for s in made.stages)
+    loops = ("", "trainer", "authors")
+    expected = {(kind, loop): 2 for kind in ("tune", "finetune") for loop in loops}
+    assert kinds == {("emulator", ""): 1, **expected}
+    assert {s.repeats for s in made.stages if s.kind != "emulator"} == {5}
+    ours = {s.digest for s in made.stages if s.labels.peer == ""}
+    settings = [digest for case in made.cases for digest in case["settings"].values()]
+    assert set(settings) <= ours, "a case is shown by our own loop"
+
+
+def test_how_often_and_beside_whom_changes_no_digest_of_ours(tmp_path):
+    """Peers and repeats are added to a store, not laid beside it."""
+    alone = DRAWN.replace("peers: [trainer, authors]\nrepeats: 5\n", "")
+    digests = {
+        text: [
+            s.digest
+            for s in plan(suite_of(tmp_path, text), drawn_world()).stages
+            if not s.labels.peer
+        ]
+        for text in (DRAWN, alone)
+    }
+    assert digests[DRAWN] == digests[alone]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("settings: [full_finetuned, emulator_finetuned]\n", "", "drawn at random"),
+        ("keep: 4}", "keep: 4, distill: {corpus: tokens, steps: 2}}", "no train split to look at"),
+    ],
+)
+def test_what_random_samples_cannot_say_is_refused(tmp_path, old, new, message):
+    """A score of random tokens would be a number without a meaning."""
+    with pytest.raises(SuiteError, match=message):
+        plan(suite_of(tmp_path, DRAWN.replace(old, new)), drawn_world())
+
+
+def test_a_plan_with_repeats_is_read_back_whole(tmp_path):
+    """The worker reads what the runner wrote."""
+    made = plan(suite_of(tmp_path, DRAWN), drawn_world())
+    assert read_plan(made.to_bytes()) == made

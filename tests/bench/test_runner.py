@@ -23,16 +23,23 @@ class FakeExecutor:
 
     def run(self, results: Path, plan: str, stage: str, log: Path) -> int:
         store = Store.open(results)
-        found = next(s for s in read_plan(store.read_plan(plan)).stages if s.digest == stage)
+        digest, _, repeat = stage.partition(".")
+        found = next(s for s in read_plan(store.read_plan(plan)).stages if s.digest == digest)
         self.ran.append(stage)
-        status = self.rule(found.kind)
+        status, again = self.rule(found.kind), int(repeat or 0)
         if status == 0:
-            store.save_record(describe(found, "ok", None, {}))
+            store.save_record(describe(found, "ok", None, {}, repeat=again))
         elif status == FAILED:
-            store.save_attempt(describe(found, "invalid", "loss of step 3 is nan", {}))
+            reason = "loss of step 3 is nan"
+            store.save_attempt(describe(found, "invalid", reason, {}, repeat=again))
         else:
             log.write_text("first\nlast words\n")
         return status
+
+
+REPEATED = SUITE.replace("seed: [0, 1, 2]", "seed: 0").replace(
+    "train:", "repeats: 3\npeers: trainer\ntrain:"
+)
 
 
 @pytest.fixture
@@ -113,3 +120,39 @@ def test_a_stop_leaves_an_attempt_and_goes_through(store, small):
     assert caught.value.exit_status == 143
     attempt = store.attempts(small.stages[0].digest)[-1]
     assert (attempt.outcome, attempt.reason) == ("interrupted", "stopped by SIGTERM")
+
+
+def test_repeats_run_to_and_fro_after_everything_ran_once(store, tmp_path):
+    """A drift of the machine then adds as much to one row as to another."""
+    repeated = plan(suite_of(tmp_path, REPEATED), world())
+    executor = FakeExecutor()
+    summary = run_plan(repeated, store, executor)
+    trainings = [s.digest for s in repeated.stages if s.kind in ("tune", "finetune")]
+    assert len(trainings) == 2 * 5, "ours and the peer's, of the reference and four cases"
+    once = [s.digest for s in repeated.stages]
+    there = [f"{digest}.1" for digest in reversed(trainings)]
+    back = [f"{digest}.2" for digest in trainings]
+    assert executor.ran == [*once, *there, *back]
+    assert summary.count("done") == len(once) + 2 * len(trainings)
+
+
+def test_a_repeat_that_is_missing_is_run_and_no_other(store, tmp_path):
+    """More repeats of the same suite add to those there are."""
+    run_plan(plan(suite_of(tmp_path, REPEATED), world()), store, FakeExecutor())
+    more = plan(suite_of(tmp_path, REPEATED.replace("repeats: 3", "repeats: 4")), world())
+    executor = FakeExecutor()
+    run_plan(more, store, executor)
+    assert {name.partition(".")[2] for name in executor.ran} == {"3"}
+
+
+def test_what_failed_is_not_tried_again_for_every_repeat(store, tmp_path):
+    """A model that does not fit in memory does not fit the second time either."""
+    repeated = plan(suite_of(tmp_path, REPEATED), world())
+    executor = FakeExecutor(lambda kind: FAILED if kind == "finetune" else 0)
+    summary = run_plan(repeated, store, executor)
+    failed = {s.digest for s in repeated.stages if s.kind == "finetune"}
+    assert [name for name in executor.ran if name.partition(".")[0] in failed] == [
+        s.digest for s in repeated.stages if s.kind == "finetune"
+    ]
+    # Both loops' runs 2 and 3, and the evaluation of ours.
+    assert summary.count("skipped") == 2 * 2 + 1

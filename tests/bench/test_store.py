@@ -147,3 +147,22 @@ def test_attempts_are_listed_oldest_first(store: Store):
     for started in ("2026-01-02", "2026-01-01"):
         store.save_attempt(record(outcome="failed", reason=started, observed={"started": started}))
     assert [a.reason for a in store.attempts(DIGEST)] == ["2026-01-01", "2026-01-02"]
+
+
+def test_repeats_are_counted_on_one_machine(store: Store):
+    """Speed is of one machine: two runs here and one there are not three."""
+    assert store.lacks(DIGEST, "m1", 2) == [0, 1]
+    store.save_record(record(repeat=0))
+    store.save_record(record(repeat=1, machine="m2"))
+    assert store.lacks(DIGEST, "m1", 2) == [1]
+    assert store.lacks(DIGEST, "m2", 2) == [0]
+    assert len(store.lacks(DIGEST, None, 2)) == 1
+    store.save_record(record(repeat=1))
+    assert store.lacks(DIGEST, "m1", 2) == store.lacks(DIGEST, None, 2) == []
+
+
+def test_without_repeats_any_machines_record_will_do(store: Store):
+    """Quality is reused by digest."""
+    assert store.lacks(DIGEST, "m1", 0) == [0]
+    store.save_record(record(machine="m2"))
+    assert store.lacks(DIGEST, "m1", 0) == []

@@ -37,7 +37,7 @@ OWNER = """\
 import json, sys, tempfile
 from dataclasses import replace
 from pathlib import Path
-from bench.measure.memory import LinuxHostMemory
+from bench.measure.host import LinuxHostMemory
 from offsite.compression.emulator import compress, parameters_of
 from offsite.models import ensure_torchvision, load_model, save_model
 from offsite.sandwich import cut, view

@@ -23,7 +23,7 @@ from tests.reports.synthetic_store import SyntheticStore, fill, perplexity
 SPECIFIED = (
     *("suite", "case", "model", "layout", "compression", "tuning", "task", "seed", "setting"),
     *("metric", "value", "unit", "better", "stderr", "n", "stage", "digest", "machine"),
-    *("outcome", "reason", "grade", "phase", "repeat", "commit"),
+    *("outcome", "reason", "grade", "phase", "repeat", "commit", "peer"),
 )
 SPEED = Metric(
     metric="throughput_tokens_real", value=10.0, unit="tokens/s", better="higher", phase="train"

@@ -16,7 +16,8 @@ def timed(step_times: list[float], batch: Batch = BATCH) -> Stopwatch:
     now, times = 100.0, [100.0]
     for seconds in step_times:
         now += seconds
-        times.append(now)
+        # Read when the step is queued, and once more when its window is closed.
+        times += [now, now]
     watch = Stopwatch(len(step_times), clock=FakeClock(times))
     watch.start()
     for step in range(1, len(step_times) + 1):
@@ -71,7 +72,7 @@ def test_noise_around_a_level_is_steady():
 
 def test_a_pause_is_in_no_window():
     """What happens between steps on purpose (scoring a checkpoint) costs no throughput."""
-    clock = FakeClock([0.0, 1.0, 2.0, 50.0, 51.0, 52.0])
+    clock = FakeClock([0.0, 1.0, 1.0, 2.0, 2.0, 50.0, 51.0, 51.0, 52.0, 52.0])
     watch = Stopwatch(4, clock=clock)
     watch.start()
     watch.on_step(1, BATCH)
@@ -83,10 +84,36 @@ def test_a_pause_is_in_no_window():
     assert [w.seconds for w in watch.windows] == [1.0, 1.0, 1.0, 1.0]
 
 
+def test_every_step_is_kept():
+    """What a step held, when the host had queued it, and its loss where each has one."""
+    watch = timed([0.5, 0.25])
+    rows = list(watch.rows([3.0, 2.0]))
+    assert [row["queued"] for row in rows] == [0.5, 0.75]
+    assert [row["loss"] for row in rows] == [3.0, 2.0]
+    assert rows[1] == {
+        "step": 2,
+        "queued": 0.75,
+        "loss": 2.0,
+        "samples": 4,
+        "tokens_real": 30,
+        "tokens_padded": 40,
+    }
+    assert [row["loss"] for row in watch.rows([2.5])] == [None, None]
+
+
+def test_a_pause_of_the_system_moves_no_median():
+    """One window of twenty took ten times as long; end to end it counts."""
+    watch = timed([0.5] * 10 + [5.0] + [0.5] * 9)
+    assert watch.metrics()[0].value == pytest.approx(8.0)
+    assert watch.facts()["end_to_end"]["throughput_samples"] == pytest.approx(80 / 14.5)
+
+
 def test_the_device_is_waited_for_at_both_ends_of_a_window():
     """Queued work is charged to the window that queued it."""
     waits = []
-    watch = Stopwatch(2, synchronize=lambda: waits.append(1), clock=FakeClock([0.0, 1.0, 2.0]))
+    watch = Stopwatch(
+        2, synchronize=lambda: waits.append(1), clock=FakeClock([0.0, 1.0, 1.0, 2.0, 2.0])
+    )
     watch.start()
     watch.on_step(1, BATCH)
     watch.on_step(2, BATCH)

@@ -95,7 +95,11 @@ SUITE: dict[str, Any] = {
     "name": "demo",
     "models": {"tiny": {"source": "random:conf", "dtype": "float32", "revision": "main"}},
     "tasks": {
-        f"of-{kind}": {"task": kind, **filled(row.parameters), "data": DATA}
+        f"of-{kind}": {
+            "task": kind,
+            **filled(row.parameters),
+            **({} if row.is_drawn else {"data": DATA}),
+        }
         for kind, row in KINDS.items()
     },
     "matrix": {**AXES, "include": [AXES], "exclude": [{**AXES, "seed": [1]}]},
@@ -305,7 +309,7 @@ def test_a_missing_key_is_refused_at_the_mapping_that_lacks_it(folder: Path, pat
 def test_an_empty_list_is_refused_where_something_must_be_run(folder: Path, path: Keys):
     """Only what may be left out may be empty."""
     suite = changed(path[:-1], lambda m: m.update({path[-1]: []}))
-    if path[-1] in ("include", "exclude", "overrides"):
+    if path[-1] in ("include", "exclude", "overrides", "peers"):
         assert outcome(folder, write(suite).text) == ""
     else:
         refusal(folder, suite, write(suite).values[path], path)
