@@ -318,7 +318,6 @@ def fit(
     """Find the largest batch that trains within a memory budget."""
     from bench.fit.asked import ask
     from bench.fit.finding import find
-    from bench.runner import stop_on_signals
     from bench.selection import parse
     from bench.suite import load_suite
     from reports.render.terminal import print_tables
@@ -326,7 +325,6 @@ def fit(
     chosen = parse(select) if select else None
     asked = ask(budget=budget, length=length, most=max_batch, steps=confirm_steps)
     loaded = load_suite(suite, profile=profile, sets=sets or ())
-    stop_on_signals()
     findings = find(loaded, asked, results, select=chosen)
     if as_json:
         rows = [each.as_dict() for each in findings.found]

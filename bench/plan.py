@@ -333,6 +333,13 @@ class _Builder:
             )
             for peer in ("", *self.suite.peers)
         ]
+        first = self.stages[digests[0]].labels.task
+        if task.is_drawn and first != point.task:
+            self._refuse(
+                ("tasks", point.task),
+                f"{point.task!r} is {first!r} again, under another name: nothing tells them apart, "
+                "its own train settings (overrides) neither; leave one out",
+            )
         return digests[0]
 
     def _repeats(self, task: Task) -> int:

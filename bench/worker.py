@@ -27,7 +27,7 @@ from bench.measure.memory import MemoryMeter
 from bench.plan import Stage, read_plan
 from bench.stages import KINDS
 from bench.stages.outcome import FAILED, describe
-from bench.stages.work import StageResult, Work
+from bench.stages.work import StageResult, Work, write_rows
 from bench.store import Store
 from reports.record import Outcome, Record
 
@@ -64,7 +64,9 @@ def main(arguments: list[str]) -> int:
         work = Work(stage, store, this_machine().fingerprint, scratch, memory)
         module, _, name = KINDS[stage.kind].function.partition(":")
         result: StageResult = getattr(importlib.import_module(module), name)(work)
-        blobs = {name: store.save_blob(path) for name, path in result.files.items()}
+        line = write_rows(scratch / "memory.jsonl", memory.timeline())
+        files = {**result.files, "memory.jsonl": line}
+        blobs = {name: store.save_blob(path) for name, path in files.items()}
         outcome: Outcome = "ok"
         reason = None
     except Exception as error:  # every failure is an outcome with a reason

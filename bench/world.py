@@ -56,7 +56,9 @@ def look_up(suite: Suite, *, online: bool) -> World:
     data = {name: _data(task, suite, online=online) for name, task in tasks.items()}
     # A corpus may well be one of the tasks; that changes no name in a table.
     for names in (scored, looked_at):
-        _refuse_twins(suite, "tasks", {name: _content(tasks[name], data[name]) for name in names})
+        # Random samples are told apart by how they are trained on: planning knows.
+        real = [name for name in names if not tasks[name].is_drawn]
+        _refuse_twins(suite, "tasks", {name: _content(tasks[name], data[name]) for name in real})
     return World(sources=sources, data=data, environment=environment())
 
 
@@ -73,8 +75,7 @@ def _data(task: Task, suite: Suite, *, online: bool) -> DataIdentity:
 
 def _content(task: Task, data: DataIdentity) -> tuple[object, ...]:
     """All that a stage knows of a task, which is not its name."""
-    parameters = task.parameters if task.is_drawn else replace(task.parameters, data={})
-    return task.kind, parameters, data.of(*task.splits)
+    return task.kind, replace(task.parameters, data={}), data.of(*task.splits)
 
 
 def _refuse_twins(suite: Suite, section: str, contents: Mapping[str, object]) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from offsite.acceleration import checkpoint_blocks, compile_blocks, fuse_activations
+from offsite.fused_lora import fuse_lora
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,7 @@ def train(
 def accelerate(model: nn.Module, recipe: Recipe) -> None:
     """Make the step of `model` as cheap as `recipe` allows; what it computes stays."""
     fuse_activations(model)
+    fuse_lora(model)
     if recipe.gradient_checkpointing:
         checkpoint_blocks(model)
     if recipe.compile:

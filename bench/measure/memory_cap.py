@@ -6,8 +6,9 @@ the CPU: its resident memory, with the interpreter and the libraries that were t
 It is a limit, not a smaller machine. On a GPU the driver's own share (the CUDA context, some
 hundred megabytes) is not in it; a card sold as 24 GB holds 24 GiB, 7 % more, which is about that
 share. A card of another kind has other kernels and may split its memory otherwise. On the CPU
-every byte that is mapped from now on counts as used, and the code of libraries, which the system
-can always read again from the disk, does not.
+every byte that is mapped from now on counts as used, and code of libraries that is first run from
+now on, which the system can always read again from the disk, does not: tens of megabytes by which
+the peak of the process may lie above the cap.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def test_help_names_every_verb(capsys):
     """What the contract lists is what the program offers."""
     assert call(["--help"]) == 0
     shown = capsys.readouterr().out
-    for verb in ("run", "plan", "status", "report", "export", "list", "schema", "doctor"):
+    for verb in ("run", "plan", "status", "report", "fit", "export", "list", "schema", "doctor"):
         assert f"  {verb} " in shown
 
 

@@ -391,3 +391,18 @@ def test_a_plan_with_repeats_is_read_back_whole(tmp_path):
     """The worker reads what the runner wrote."""
     made = plan(suite_of(tmp_path, DRAWN), drawn_world())
     assert read_plan(made.to_bytes()) == made
+
+
+TWINS = DRAWN.replace("task: tokens", "task: [tokens, more]").replace(
+    "length: 64}", "length: 64}\n  more: {task: synthetic_tokens, length: 64}"
+)
+
+
+def test_random_samples_may_differ_in_how_they_are_trained_on_alone(tmp_path):
+    """The same length at another batch is another row; at the same batch it is refused."""
+    two = replace(drawn_world(), data={"tokens": DrawnData(), "more": DrawnData()})
+    larger = "overrides: [{when: {task: more}, train: {batch_size: 4}}]\n"
+    made = plan(suite_of(tmp_path, TWINS + larger), two)
+    assert {s.labels.task for s in made.stages if s.kind == "tune"} == {"tokens", "more"}
+    with pytest.raises(SuiteError, match="'more' is 'tokens' again"):
+        plan(suite_of(tmp_path, TWINS), two)
