@@ -459,6 +459,7 @@ class _Builder:
                 self._refuse(point.path("adapter_blocks"), f"{point.model!r}: {error}")
             self._emulator_depth(point, depth)
         self._check_training(point)
+        self._check_cache(point)
         self._check_head(point)
 
     def _check_task(self, point: CasePoint, name: str, axis: str) -> None:
@@ -525,6 +526,19 @@ class _Builder:
                 "with; use precision: bf16, or dtype: float32",
             )
 
+    def _check_cache(self, point: CasePoint) -> None:
+        """Refuse to keep activations where something below them is trained."""
+        blocks = point.adapter_blocks
+        lowest = blocks.scattered[0] if blocks.scattered else 0 if blocks.bottom else 1
+        is_kept = self.suite.train_for(point, "emulator_finetuned").cache_activations
+        if is_kept and (lowest == 0 or point.tuning.method == "soft_prompt"):
+            self._refuse(
+                point.path("adapter_blocks"),
+                f"train.cache_activations keeps what enters the lowest trained block, and with "
+                f"{blocks} and {point.tuning.method} the model is trained from its bottom; use "
+                "adapter blocks at the top alone, as in 0+2",
+            )
+
     def _check_head(self, point: CasePoint) -> None:
         classes = getattr(self.suite.tasks[point.task].parameters, "classes", None)
         untuned = [setting for setting in self.suite.settings if setting.endswith("zero_shot")]
@@ -564,9 +578,9 @@ def non_default(settings: Train | Evaluate) -> dict[str, Any]:
 
 
 def _effective(train: Train, setting: Setting) -> dict[str, Any]:
-    """The training settings that act: epochs give way to max_steps, train_all is for the full."""
+    """The training settings that act: epochs give way to max_steps, some are of one setting."""
     idle = {"epochs"} if train.max_steps is not None else set()
-    idle |= {"train_all"} if setting != "full_finetuned" else set()
+    idle |= {"cache_activations"} if setting == "full_finetuned" else {"train_all"}
     return {name: value for name, value in non_default(train).items() if name not in idle}
 
 

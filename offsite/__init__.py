@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 
 _HOME = {
+    "ActivationCache": "offsite.activation_cache",
     "Batch": "offsite.training",
     "Emulator": "offsite.compression.emulator",
     "Full": "offsite.tuning_methods",

@@ -4,7 +4,8 @@ OffsiteError
 ├── UnknownArchitecture   we do not know where this model keeps its blocks
 ├── BadLayout             the block counts asked for do not fit the model
 ├── NotAModel             a folder or name that holds no model we can load
-└── NothingToTrain        a tuning that finds no parameter to train in these blocks
+├── NothingToTrain        a tuning that finds no parameter to train in these blocks
+└── NothingToCache        nothing below what is trained that could be kept
 """
 
 from __future__ import annotations
@@ -28,3 +29,7 @@ class NotAModel(OffsiteError):
 
 class NothingToTrain(OffsiteError):
     """The tuning method selects no parameter of the trainable blocks."""
+
+
+class NothingToCache(OffsiteError):
+    """Something at the very bottom is trained, so no activation stays what it was."""

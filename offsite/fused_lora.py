@@ -21,7 +21,7 @@ def fuse_lora(model: nn.Module) -> None:
     """Let LoRA layers over plain linears run fused, in place; all others stay as peft has them."""
     for module in model.modules():
         if hasattr(module, "lora_A") and _is_plain(module):
-            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
+            module.forward = MethodType(_forward, module)
 
 
 def _is_plain(layer: Any) -> bool:  # noqa: ANN401 - a layer of peft
@@ -52,7 +52,7 @@ def _forward(layer: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a layer of peft
         layer.lora_B[ADAPTER].weight,
         layer.scaling[ADAPTER],
     )
-    return rows.unflatten(0, x.shape[:-1])
+    return rows.view(*x.shape[:-1], rows.shape[-1])
 
 
 class _LoraLinear(torch.autograd.Function):

@@ -23,8 +23,8 @@ IGNORED = -100
 """Label of a position that is not scored: the libraries' convention."""
 SCORED = "scored"
 """What a batch calls the positions that are."""
-PART_BYTES = 2**26
-"""Of the float32 logits of one part: small beside a model, large enough for a full product."""
+PART = {"cpu": 256, "cuda": 2048}
+"""Positions of one part, by device: enough for a full product, and few for their logits."""
 
 
 def next_token_loss(
@@ -140,7 +140,7 @@ def _loss_and_gradients(
     to_bias = (
         torch.zeros_like(bias, dtype=torch.float32) if trained[1] and bias is not None else None
     )
-    size = max(1, PART_BYTES // (4 * len(weight)))
+    size = PART[hidden.device.type]
     for start in range(0, count, size):
         part = slice(start, start + size)
         states, right = hidden[part].to(dtype), targets[part]
@@ -153,15 +153,15 @@ def _loss_and_gradients(
         # The largest share is exp(0) over the sum, so the sum's logarithm comes for nothing.
         total += (top - share.amax(1).log() - said).sum()
         share[rows, right] -= 1
-        share /= count
         wrong = share.to(dtype)
         to_hidden[part] = wrong @ matrix
         if to_weight is not None:
             to_weight += wrong.t() @ states
         if to_bias is not None:
             to_bias += share.sum(0)
+    # The mean is taken of the small gradients, not of every share.
     return total / count, (
-        to_hidden,
-        None if to_weight is None else to_weight.to(weight.dtype),
-        None if to_bias is None or bias is None else to_bias.to(bias.dtype),
+        to_hidden.div_(count),
+        None if to_weight is None else to_weight.div_(count).to(weight.dtype),
+        None if to_bias is None or bias is None else to_bias.div_(count).to(bias.dtype),
     )

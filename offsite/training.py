@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from offsite.acceleration import checkpoint_blocks, compile_blocks, fuse_activations
+from offsite.blocked_attention import blocked_attention
 from offsite.fused_lora import fuse_lora
 
 
@@ -48,11 +49,13 @@ class Batch:
     """Tokens that are not padding; None where samples have no tokens (images)."""
     tokens_padded: int | None = None
     """All positions the model computes, padding included."""
+    examples: tuple[int, ...] | None = None
+    """Which of the training set these are, where anybody keeps something for each."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         inputs = {n: tensor.to(device, non_blocking=True) for n, tensor in self.inputs.items()}
-        return Batch(inputs, self.samples, self.tokens_real, self.tokens_padded)
+        return replace(self, inputs=inputs)
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -89,19 +92,21 @@ def train(
     device = parameters[0].device
     losses: list[Tensor] = []
     model.train()
-    # zip asks the first iterator first: no batch is drawn past the last step.
-    for step, batch in zip(range(1, recipe.steps + 1), batches, strict=False):
-        here = batch.to(device)
-        with autocast(device, recipe.precision):
-            loss = loss_of(model, here)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if recipe.grad_clip is not None:
-            nn.utils.clip_grad_norm_(parameters, recipe.grad_clip)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.detach())
-        on_step(step, here)
+    # Around the backward pass too: what is recomputed there must be what was computed.
+    with blocked_attention(model):
+        # zip asks the first iterator first: no batch is drawn past the last step.
+        for step, batch in zip(range(1, recipe.steps + 1), batches, strict=False):
+            here = batch.to(device)
+            with autocast(device, recipe.precision):
+                loss = loss_of(model, here)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if recipe.grad_clip is not None:
+                nn.utils.clip_grad_norm_(parameters, recipe.grad_clip)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(loss.detach())
+            on_step(step, here)
     model.eval()
     if len(losses) < recipe.steps:
         raise ValueError(f"{len(losses)} batches for {recipe.steps} steps")

@@ -64,6 +64,12 @@ _COMPRESSION = (
     "offsite/compression/pruning.py",
     "bench/stages/emulator.py",
 )
+_STEP = (
+    "offsite/acceleration.py",
+    "offsite/blocked_attention.py",
+    "offsite/fused_lora.py",
+    "offsite/training.py",
+)
 _TRAINING = (
     *_SHARED,
     *_LAYERS,
@@ -77,13 +83,12 @@ _TRAINING = (
     "bench/peers/__init__.py",
     "bench/peers/authors.py",
     "bench/peers/trainer.py",
-    "offsite/acceleration.py",
+    *_STEP,
+    "offsite/activation_cache.py",
     "offsite/bottleneck.py",
-    "offsite/fused_lora.py",
     "offsite/heads.py",
     "offsite/peft_tunings.py",
     "offsite/soft_prompt.py",
-    "offsite/training.py",
     "offsite/tuning.py",
     "offsite/tuning_methods.py",
     "bench/stages/cost.py",
@@ -112,9 +117,8 @@ KINDS: dict[str, Kind] = {
         (
             *_COMPRESSION,
             *_TASKS,
-            "offsite/acceleration.py",
+            *_STEP,
             "offsite/distillation.py",
-            "offsite/training.py",
         ),
     ),
     "disclose": Kind(

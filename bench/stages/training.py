@@ -22,6 +22,7 @@ from bench.stages.work import StageResult, Work, write_rows
 from bench.suite import Train
 from bench.tasks.kinds import KINDS
 from bench.tasks.task import Example, Task, batches, examples_of, prepare, steps_for, whole_batches
+from offsite.activation_cache import ActivationCache
 from offsite.heads import renew_head
 from offsite.models import Foundation
 from offsite.sandwich import all_blocks
@@ -75,6 +76,8 @@ class _Job:
 
     model: nn.Module
     task: Task
+    loss_of: Callable[[nn.Module, Batch], Tensor]
+    """The task's, or one that starts from kept activations; ours alone."""
     examples: list[Example]
     recipe: Recipe
     batch_size: int
@@ -99,6 +102,9 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
     job = _Job(
         model=foundation.model,
         task=task,
+        loss_of=ActivationCache(foundation.model, task.loss)
+        if settings.cache_activations
+        else task.loss,
         examples=examples,
         recipe=recipe_of(settings, len(examples)),
         batch_size=settings.batch_size,
@@ -137,6 +143,7 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
             "chosen_step": run.best_step or job.recipe.steps,
             "dropped": task.dropped,
             "selection_loss": run.scores,
+            "cached_bytes": getattr(job.loss_of, "bytes", 0),
             "timing": run.watch.facts(),
             "canary": {"before": asdict(before), "after": asdict(after)},
         },
@@ -165,7 +172,7 @@ def _run_loop(work: Work, job: _Job, run: _Run) -> list[float]:
             job.model,
             batches(job.task, job.examples, batch_size=job.batch_size, seed=job.seed),
             job.recipe,
-            loss_of=job.task.loss,
+            loss_of=job.loss_of,
             on_step=run.on_step,
             rates=job.rates,
         )
@@ -173,8 +180,13 @@ def _run_loop(work: Work, job: _Job, run: _Run) -> list[float]:
 
 def _costs(work: Work, job: _Job, watch: Stopwatch) -> list[Metric]:
     """Operations of a step, and how near it came to what the machine can do."""
-    batch = job.task.collate(job.examples[: job.batch_size]).to(torch.device(work.device))
-    flops = flops_metric(job.model, batch, job.recipe, job.task.loss)
+    chosen = tuple(range(min(job.batch_size, len(job.examples))))
+    batch = replace(job.task.collate([job.examples[i] for i in chosen]), examples=chosen)
+    batch = batch.to(torch.device(work.device))
+    if isinstance(job.loss_of, ActivationCache):
+        # The steps of later epochs are counted, which find their activations.
+        job.loss_of(job.model, batch)
+    flops = flops_metric(job.model, batch, job.recipe, job.loss_of)
     metrics = [flops]
     if KINDS[work.stage.params["task"]["kind"]].is_drawn:
         metrics += ceiling_metrics(job.model, batch, job.recipe, watch.synchronize)

@@ -216,6 +216,9 @@ class Train(Closed):
     compile: bool = False
     """Compile the blocks (torch.compile): fewer and larger kernels, after some seconds of compiling
     in every stage."""
+    cache_activations: bool = False
+    """Where no adapter block is at the bottom (0+b): keep what enters the lowest trained block, for
+    every example, and compute what lies below in the first epoch only. Not for full fine-tuning."""
     gradient_checkpointing: bool = False
     """Compute a block's inner activations again in the backward pass: less memory, more time."""
     memory_cap: Annotated[float, Gt(0)] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from typing import Any, Protocol
 
@@ -89,7 +89,8 @@ def batches(task: Task, examples: list[Example], *, batch_size: int, seed: int) 
     while True:
         order = torch.randperm(len(examples), generator=generator).tolist()
         for start in range(0, len(order), batch_size):
-            yield task.collate([examples[i] for i in order[start : start + batch_size]])
+            chosen = order[start : start + batch_size]
+            yield replace(task.collate([examples[i] for i in chosen]), examples=tuple(chosen))
 
 
 def whole_batches(examples: list[Example], batch_size: int) -> list[Example]:
