@@ -85,13 +85,16 @@ class Plan:
     def runs(self) -> list[tuple[Stage, int]]:
         """Every stage with each of its repeats, in the order in which they run.
 
-        First every stage once; then what is repeated, to and fro: there and back again a drift
-        of the machine adds as much to one row as to another.
+        First every stage once; then what is repeated, the rows of one loop next to one another,
+        to and fro: there and back again a drift of the machine adds as much to one row as to
+        another.
         """
         runs = [(stage, 0) for stage in self.stages]
+        loops = list(dict.fromkeys(stage.labels.peer for stage in self.stages))
+        by_loop = sorted(self.stages, key=lambda stage: loops.index(stage.labels.peer))
         most = max((stage.repeats for stage in self.stages), default=0)
         for repeat in range(1, most):
-            again = [(stage, repeat) for stage in self.stages if repeat < stage.repeats]
+            again = [(stage, repeat) for stage in by_loop if repeat < stage.repeats]
             runs += reversed(again) if repeat % 2 else again
         return runs
 

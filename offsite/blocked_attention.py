@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -129,6 +130,7 @@ def _blocks(length: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + BLOCK, length)) for start in range(0, length, BLOCK))
 
 
+@cache
 def _hidden(size: int) -> Tensor:
     """Minus infinity where a key comes after its query, within a block."""
     return torch.full((size, size), -torch.inf).triu_(1)

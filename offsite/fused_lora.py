@@ -87,7 +87,8 @@ class _LoraLinear(torch.autograd.Function):
         x, matrix, down, up, inner = ctx.saved_tensors
         of_x, of_down, of_up = ctx.dtypes
         to_inner = (grad @ up).mul_(ctx.scale)
-        to_up = (grad.t() @ inner).mul_(ctx.scale)
+        # Not `grad.t() @ inner`: as a product of few rows it takes a third of the time.
+        to_up = (inner.t() @ grad).mul_(ctx.scale).t()
         to_down = to_inner.t() @ x
         to_x = None
         if ctx.needs_input_grad[0]:
