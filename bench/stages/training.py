@@ -152,9 +152,8 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
 
 def _run_loop(work: Work, job: _Job, run: _Run) -> list[float]:
     """Train with our loop, or with a peer's; the loss of each step (a peer's: their mean)."""
-    peer = work.stage.params.get("peer")
-    cap = settings_of(work.stage.params).memory_cap
-    with work.memory.phase("train"), memory_cap(cap, work.device):
+    peer, settings = work.stage.params.get("peer"), settings_of(work.stage.params)
+    with work.memory.phase("train"), memory_cap(settings.memory_cap, work.device):
         run.watch.start()
         if peer is not None:
             module, _, name = PEERS[peer].function.partition(":")
@@ -170,7 +169,13 @@ def _run_loop(work: Work, job: _Job, run: _Run) -> list[float]:
             return [mean]
         return train(
             job.model,
-            batches(job.task, job.examples, batch_size=job.batch_size, seed=job.seed),
+            batches(
+                job.task,
+                job.examples,
+                batch_size=job.batch_size,
+                seed=job.seed,
+                group_by_length=settings.group_by_length,
+            ),
             job.recipe,
             loss_of=job.loss_of,
             on_step=run.on_step,

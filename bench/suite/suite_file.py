@@ -219,6 +219,8 @@ class Train(Closed):
     cache_activations: bool = False
     """Where no adapter block is at the bottom (0+b): keep what enters the lowest trained block, for
     every example, and compute what lies below in the first epoch only. Not for full fine-tuning."""
+    group_by_length: bool = False
+    """Batches of samples of like length: little padding, and an order a little less random."""
     gradient_checkpointing: bool = False
     """Compute a block's inner activations again in the backward pass: less memory, more time."""
     memory_cap: Annotated[float, Gt(0)] | None = None

@@ -17,6 +17,9 @@ from reports.record import Metric
 
 Example = dict[str, Any]
 
+GROUP = 50
+"""Batches within which samples are sorted by length: as many as the Hugging Face Trainer takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -83,14 +86,40 @@ def examples_of(task: Task) -> list[Example]:
     return examples
 
 
-def batches(task: Task, examples: list[Example], *, batch_size: int, seed: int) -> Iterator[Batch]:
-    """Endless batches: each epoch a new order that depends on `seed` alone."""
+def batches(
+    task: Task,
+    examples: list[Example],
+    *,
+    batch_size: int,
+    seed: int,
+    group_by_length: bool = False,
+) -> Iterator[Batch]:
+    """Endless batches: each epoch a new order that depends on `seed` alone.
+
+    With `group_by_length` the samples of a batch are of like length, so that little is padded.
+    """
     generator = torch.Generator().manual_seed(seed)
     while True:
-        order = torch.randperm(len(examples), generator=generator).tolist()
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        order: list[int] = torch.randperm(len(examples), generator=generator).tolist()
+        drawn = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        if group_by_length:
+            drawn = _grouped(drawn, [len(e.get("input_ids", ())) for e in examples], generator)
+        for chosen in drawn:
             yield replace(task.collate([examples[i] for i in chosen]), examples=tuple(chosen))
+
+
+def _grouped(
+    drawn: list[list[int]], lengths: list[int], generator: torch.Generator
+) -> list[list[int]]:
+    """The same samples, sorted by length within groups of batches; then batches in a new order."""
+    sorted_batches: list[list[int]] = []
+    for start in range(0, len(drawn), GROUP):
+        group = drawn[start : start + GROUP]
+        samples = sorted((i for batch in group for i in batch), key=lambda i: lengths[i])
+        size = len(group[0])
+        sorted_batches += [samples[i : i + size] for i in range(0, len(samples), size)]
+    places = torch.randperm(len(sorted_batches), generator=generator).tolist()
+    return [sorted_batches[place] for place in places]
 
 
 def whole_batches(examples: list[Example], batch_size: int) -> list[Example]:
