@@ -1,7 +1,12 @@
-"""Make a model's training step cheaper without changing what it computes."""
+"""Make a model's training step cheaper without changing what it computes.
+
+Each of these holds inside a `with` block: a model is as it was when its training ends.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -12,30 +17,59 @@ _WRITTEN_OUT = ("NewGELUActivation", "BloomGelu")
 """Names of transformers' modules that compute it in single operations."""
 
 
-def fuse_activations(model: nn.Module) -> None:
-    """Use torch's one kernel for the tanh approximation of GELU, in place.
+@contextmanager
+def fused_activations(model: nn.Module) -> Iterator[None]:
+    """Use torch's one kernel for the tanh approximation of GELU.
 
     transformers writes it out for GPT-2 and BLOOM, as some eight passes over the widest
     activations of a block, most of which are kept for the backward pass.
     """
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child).__name__ in _WRITTEN_OUT:
-                setattr(module, name, nn.GELU(approximate="tanh"))
+    found = [
+        (module, name, child)
+        for module in model.modules()
+        for name, child in module.named_children()
+        if type(child).__name__ in _WRITTEN_OUT
+    ]
+    for module, name, _ in found:
+        setattr(module, name, nn.GELU(approximate="tanh"))
+    try:
+        yield
+    finally:
+        for module, name, child in found:
+            setattr(module, name, child)
 
 
-def compile_blocks(model: nn.Module) -> None:
-    """Compile every block, in place: one program serves all blocks that are alike."""
-    for block in get_blocks(model):
+@contextmanager
+def compiled_blocks(model: nn.Module) -> Iterator[None]:
+    """Compile every block: one program serves all blocks that are alike."""
+    blocks = list(get_blocks(model))
+    for block in blocks:
         block.compile()
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block._compiled_call_impl = None
 
 
-def checkpoint_blocks(model: nn.Module) -> None:
-    """Keep only what enters a block for the backward pass, in place, and compute the rest again."""
+@contextmanager
+def checkpointed_blocks(model: nn.Module) -> Iterator[None]:
+    """Keep only what enters a block for the backward pass, and compute the rest again."""
     untyped: Any = model
     if hasattr(untyped, "set_grad_checkpointing"):  # timm
         untyped.set_grad_checkpointing(True)
     else:
-        # transformers 5.23 renamed it, and warns of the old name.
-        enable = getattr(untyped, "activation_checkpointing_enable", None)
-        (enable or untyped.gradient_checkpointing_enable)({"use_reentrant": False})
+        _newest(untyped, "enable")({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        if hasattr(untyped, "set_grad_checkpointing"):
+            untyped.set_grad_checkpointing(False)
+        else:
+            _newest(untyped, "disable")()
+
+
+def _newest(model: Any, verb: str) -> Any:  # noqa: ANN401 - a method of transformers'
+    """transformers 5.23 renamed it, and warns of the old name."""
+    new = getattr(model, f"activation_checkpointing_{verb}", None)
+    return new or getattr(model, f"gradient_checkpointing_{verb}")

@@ -74,7 +74,9 @@ def _attend(
     from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    alike = query.shape[2] == key.shape[2] and query.dtype == torch.float32
+    # Under autocast rotated queries and keys are in float32, and values are not.
+    dtypes = {query.dtype, key.dtype, value.dtype}
+    alike = query.shape[2] == key.shape[2] and dtypes == {torch.float32}
     if attention_mask is not None or dropout or not causal or not alike or kwargs.get("softcap"):
         result: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **kwargs

@@ -28,7 +28,7 @@ from offsite.compression.emulator import Emulator
 from offsite.compression.layers import Described
 from offsite.compression.methods import Distill
 from offsite.compression.quantization import refuse_quantized
-from offsite.training import Batch, Recipe, train
+from offsite.training import Batch, Recipe, accelerated, train
 
 Place = int | Literal["logits"]
 """Where a run is looked at: behind the block of this position in the foundation model, or at
@@ -68,6 +68,8 @@ def distill(emulator: Emulator, parameters: Distill, calibration: Calibration) -
     with (
         frozen(owner),
         evaluating(owner),
+        # Teacher and student by the same kernels: rounding is nothing to learn.
+        accelerated(owner, recipe),
         pruned_stay_zero(student.blocks),
         in_float32(student.blocks, next(owner.parameters()).dtype),
     ):

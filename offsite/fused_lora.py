@@ -7,6 +7,8 @@ part of a product, and what is added is added by the product.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
@@ -17,11 +19,17 @@ ADAPTER = "default"
 """What peft calls the only adapter a layer has."""
 
 
-def fuse_lora(model: nn.Module) -> None:
-    """Let LoRA layers over plain linears run fused, in place; all others stay as peft has them."""
-    for module in model.modules():
-        if hasattr(module, "lora_A") and _is_plain(module):
-            module.forward = MethodType(_forward, module)
+@contextmanager
+def fused_lora(model: nn.Module) -> Iterator[None]:
+    """Inside the block, LoRA layers over plain linears run fused; all others as peft has them."""
+    layers = [m for m in model.modules() if hasattr(m, "lora_A") and _is_plain(m)]
+    for layer in layers:
+        layer.forward = MethodType(_forward, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
 
 
 def _is_plain(layer: Any) -> bool:  # noqa: ANN401 - a layer of peft

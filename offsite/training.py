@@ -7,17 +7,17 @@ measures passes `on_step`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from offsite.acceleration import checkpoint_blocks, compile_blocks, fuse_activations
+from offsite.acceleration import checkpointed_blocks, compiled_blocks, fused_activations
 from offsite.blocked_attention import blocked_attention
-from offsite.fused_lora import fuse_lora
+from offsite.fused_lora import fused_lora
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,6 @@ def train(
         NonFiniteLoss: a loss, or a parameter after the last step, was NaN or infinite.
         ValueError: there are fewer batches than steps.
     """
-    accelerate(model, recipe)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = _optimizer(parameters, recipe, rates or {})
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(step, recipe))
@@ -93,7 +92,7 @@ def train(
     losses: list[Tensor] = []
     model.train()
     # Around the backward pass too: what is recomputed there must be what was computed.
-    with blocked_attention(model):
+    with accelerated(model, recipe):
         # zip asks the first iterator first: no batch is drawn past the last step.
         for step, batch in zip(range(1, recipe.steps + 1), batches, strict=False):
             here = batch.to(device)
@@ -117,14 +116,18 @@ def train(
     return values
 
 
-def accelerate(model: nn.Module, recipe: Recipe) -> None:
-    """Make the step of `model` as cheap as `recipe` allows; what it computes stays."""
-    fuse_activations(model)
-    fuse_lora(model)
-    if recipe.gradient_checkpointing:
-        checkpoint_blocks(model)
-    if recipe.compile:
-        compile_blocks(model)
+@contextmanager
+def accelerated(model: nn.Module, recipe: Recipe) -> Iterator[None]:
+    """Inside the block a step of `model` is as cheap as `recipe` allows; what it computes stays."""
+    with ExitStack() as stack:
+        stack.enter_context(fused_activations(model))
+        stack.enter_context(fused_lora(model))
+        stack.enter_context(blocked_attention(model))
+        if recipe.gradient_checkpointing:
+            stack.enter_context(checkpointed_blocks(model))
+        if recipe.compile:
+            stack.enter_context(compiled_blocks(model))
+        yield
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -99,7 +99,7 @@ def _memory_table(comparison: Comparison) -> Table:
         _column("peak memory", "MiB ↓", _means(comparison, rows, _memory, footnotes)),
         _column("peak ratio", "to FT", _ratios(comparison, _memory)),
         *_floor_columns(comparison, footnotes),
-        _column("like for like", "to FT of its tuning", _alike(comparison, _above)),
+        _column("like for like", _alike_detail(comparison), _alike(comparison, _above)),
         *_paper_column(comparison, "memory"),
         _column("trainable parameters", "", [exact_cell(each, footnotes) for each in counts]),
     )
@@ -321,6 +321,11 @@ def _share_of_ideal(comparison: Comparison, ideals: _Ideals | None, row: Treatme
     return _plain(least / median(took), PERCENT)
 
 
+def _alike_detail(comparison: Comparison) -> str:
+    above = "above floor, " if _has_floor(comparison) else ""
+    return f"{above}to FT of its tuning"
+
+
 def _floor_columns(comparison: Comparison, footnotes: Footnotes) -> Iterator[Column]:
     if not _has_floor(comparison):
         return
@@ -385,3 +390,11 @@ def _memory_notes(comparison: Comparison) -> Iterator[str]:
         )
     else:
         yield "Peak memory: of the tensors on the GPU while training (peak_memory_allocated)."
+    costs = [
+        fmean(found.numbers)
+        for row in comparison.treatments
+        if (found := comparison.training("monitor_overhead", row)).numbers
+    ]
+    if costs:
+        most = _plain(max(costs), replace(PERCENT, decimals=2)).text
+        yield f"Watching memory while training took up to {most} % of the cores."

@@ -59,8 +59,9 @@ def ceiling_metrics(
 ) -> list[Metric]:
     """The best rates of a product of a block's own shape, and of the optimizer's traffic."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    weights = [p for p in get_blocks(model)[0].parameters() if p.dim() == 2]
-    largest = max(weights, key=lambda weight: weight.numel())
+    matrices = (p for block in get_blocks(model) for p in block.parameters() if p.dim() == 2)
+    # Packed codes are no numbers to multiply; adapter blocks have none.
+    largest = max((p for p in matrices if p.is_floating_point()), key=lambda p: p.numel())
     width, height = largest.shape
     rows = batch.tokens_padded or batch.samples
     dtype = torch.bfloat16 if recipe.precision == "bf16" else largest.dtype

@@ -11,7 +11,8 @@ import pytest
 
 from tests.bench.command import offsite_bench
 
-SUITE = ("efficiency", "--profile", "smoke", "--set", "repeats=1", "-k", "eva or lora")
+SUITE = ("efficiency", "--profile", "smoke", "--set", "repeats=1", "-k", "lora")
+IMAGES = ("efficiency", "--profile", "images", "--set", "repeats=1")
 LOOPS = {"", "trainer", "authors"}
 
 
@@ -19,17 +20,18 @@ LOOPS = {"", "trainer", "authors"}
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with every row once."""
     folder = tmp_path_factory.mktemp("efficiency")
-    done = offsite_bench("run", *SUITE, "--results", "r", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    for words in ("speed of tuning", "memory of tuning", "our loop beside others", "ideal"):
-        assert words in done.stdout
+    for suite in (SUITE, IMAGES):
+        done = offsite_bench("run", *suite, "--results", "r", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        for words in ("speed of tuning", "memory of tuning", "our loop beside others", "ideal"):
+            assert words in done.stdout
     return folder / "r"
 
 
 @pytest.fixture(scope="module")
 def rows(results: Path) -> list[dict[str, str]]:
-    """What `export` prints."""
-    done = offsite_bench("export", *SUITE, "--results", str(results), cwd=results.parent)
+    """What `export` prints of the whole store."""
+    done = offsite_bench("export", "--results", str(results), cwd=results.parent)
     assert done.returncode == 0, done.stderr
     return list(csv.DictReader(io.StringIO(done.stdout)))
 

@@ -23,7 +23,7 @@ from tests.bench.command import ROOT, START, environment, offsite_bench
 COLUMNS = [
     *("suite", "case", "model", "layout", "compression", "tuning", "task", "seed", "setting"),
     *("metric", "value", "unit", "better", "stderr", "n", "stage", "digest", "machine"),
-    *("outcome", "reason", "grade", "phase", "repeat", "commit"),
+    *("outcome", "reason", "grade", "phase", "repeat", "commit", "peer"),
 ]
 SMOKE = ("quickstart", "--profile", "smoke")
 RANDOM = f"""\

@@ -18,19 +18,20 @@ from bench.tasks.kinds import SyntheticTokens
 from bench.tasks.synthetic import prepare
 from bench.tasks.task import Task
 from offsite.activation_cache import ActivationCache
-from offsite.blocked_attention import _Blocked, blocked_attention
+from offsite.blocked_attention import _Blocked
 from offsite.compression.emulator import compress
 from offsite.compression.methods import LayerDrop
 from offsite.head_loss import _HeadLoss, next_token_loss
 from offsite.models import Foundation, load_model
 from offsite.sandwich import adapter_blocks, cut, with_emulator
-from offsite.training import Batch, Recipe, accelerate
+from offsite.training import Batch, Recipe, accelerated
 from offsite.tuning import Tuning
 from offsite.tuning_methods import Lora
 from tests.bench.command import ROOT
 
 NARROW = ROOT / "suites" / "models" / "stand-ins" / "gpt2-xl-narrow"
 LENGTH = 512
+RECIPE = Recipe(learning_rate=1e-3, steps=1)
 Step = Callable[[], Tensor]
 
 
@@ -121,8 +122,7 @@ def test_step(benchmark: BenchmarkFixture, foundation: Foundation, batch: Batch,
     """Forward and backward of what the data owner trains."""
     model = sent(foundation, bottom=2, top=2, tuning=Tuning("lora", Lora(rank=4, alpha=32)))
     if way == "ours":
-        accelerate(model, Recipe(learning_rate=1e-3, steps=1))
-        with blocked_attention(model):
+        with accelerated(model, RECIPE):
             benchmark.pedantic(step(model, batch, ours), rounds=15, warmup_rounds=5)
     else:
         benchmark.pedantic(step(model, batch, usual), rounds=15, warmup_rounds=5)
@@ -133,8 +133,7 @@ def test_step(benchmark: BenchmarkFixture, foundation: Foundation, batch: Batch,
 def test_top_alone(benchmark: BenchmarkFixture, foundation: Foundation, batch: Batch, way: str):
     """With no adapter block at the bottom: an epoch's first step, and a later one."""
     model = sent(foundation, bottom=0, top=4, tuning=Tuning())
-    accelerate(model, Recipe(learning_rate=1e-3, steps=1))
     loss_of = ActivationCache(model, ours) if way == "from kept activations" else ours
-    with blocked_attention(model):
+    with accelerated(model, RECIPE):
         own = replace(batch, examples=(0,))
         benchmark.pedantic(step(model, own, loss_of), rounds=15, warmup_rounds=5)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from offsite.fused_lora import fuse_lora
+from offsite.fused_lora import fused_lora
 from offsite.sandwich import all_blocks
 from offsite.tuning import Tuning, keep_masters
 from offsite.tuning_methods import Dora, Lora
@@ -43,10 +43,11 @@ def test_outputs_and_gradients_are_pefts(architecture):
     """Linears with and without bias, stored either way round, fused q, k and v."""
     model = tuned(architecture, Tuning("lora", Lora(rank=3, alpha=7)))
     before, wanted = run_model(model, tiny_batch(architecture)), gradients(model, architecture)
-    fuse_lora(model)
-    assert fused(model) == sum(hasattr(m, "lora_A") for m in model.modules()) > 0
-    torch.testing.assert_close(run_model(model, tiny_batch(architecture)), before)
-    found = gradients(model, architecture)
+    with fused_lora(model):
+        assert fused(model) == sum(hasattr(m, "lora_A") for m in model.modules()) > 0
+        torch.testing.assert_close(run_model(model, tiny_batch(architecture)), before)
+        found = gradients(model, architecture)
+    assert fused(model) == 0
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
@@ -58,8 +59,7 @@ def test_under_autocast_it_computes_in_bfloat16():
     exact = gradients(model, "llama")
     with torch.autocast("cpu", torch.bfloat16):
         pefts = gradients(model, "llama")
-    fuse_lora(model)
-    with torch.autocast("cpu", torch.bfloat16):
+    with fused_lora(model), torch.autocast("cpu", torch.bfloat16):
         assert run_model(model, tiny_batch("llama")).dtype == torch.bfloat16
         found = gradients(model, "llama")
     assert {gradient.dtype for gradient in found.values()} == {torch.float32}
@@ -83,19 +83,19 @@ def test_under_autocast_it_computes_in_bfloat16():
 def test_what_is_not_plain_stays_as_it_is(tuning):
     """Dropout and DoRA's sizes are none of this."""
     model = tuned("llama", tuning)
-    fuse_lora(model)
-    assert fused(model) == 0
+    with fused_lora(model):
+        assert fused(model) == 0
 
 
 def test_a_copy_runs_its_own_factors():
     """Not those of the model it was copied from."""
     model = tuned("gpt2", Tuning("lora", Lora(rank=3)))
-    fuse_lora(model)
-    copied = copy.deepcopy(model)
-    before = run_model(copied, tiny_batch("gpt2"))
-    with torch.no_grad():
-        for name, parameter in copied.named_parameters():
-            if "lora_B" in name:
-                parameter.zero_()
-    assert not torch.equal(run_model(copied, tiny_batch("gpt2")), before)
-    assert torch.equal(run_model(model, tiny_batch("gpt2")), before)
+    with fused_lora(model):
+        copied = copy.deepcopy(model)
+        before = run_model(copied, tiny_batch("gpt2"))
+        with torch.no_grad():
+            for name, parameter in copied.named_parameters():
+                if "lora_B" in name:
+                    parameter.zero_()
+        assert not torch.equal(run_model(copied, tiny_batch("gpt2")), before)
+        assert torch.equal(run_model(model, tiny_batch("gpt2")), before)

@@ -47,6 +47,7 @@ def record(row: tuple[str, str, str], peer: str, repeat: int) -> Record:
         metric("peak_memory_process", FLOOR + memory * MIB * (2 if peer else 1), "bytes"),
         metric("memory_floor", FLOOR, "bytes", "load"),
         metric("trainable_parameters", parameters, "1"),
+        metric("monitor_overhead", 0.0031 if row[0] else 0.0025, "fraction"),
     ]
     if not peer:
         metrics += [
@@ -144,6 +145,13 @@ def test_memory_is_compared_above_the_floor():
     assert texts(memory, "floor")[0] == "400 ± 0"
     assert texts(memory, "above floor", "to FT")[-1] == f"{250 / 900:.2f} ± 0.00"
     assert texts(memory, "trainable parameters")[-1] == "1,000"
+
+
+def test_what_watching_cost_is_printed():
+    """The dearest row's: its share of the cores, not of a step."""
+    assert (
+        "Watching memory while training took up to 0.31 % of the cores." in tables()["memory"].notes
+    )
 
 
 def test_a_peer_stands_beside_every_row_with_a_lower_bound():

@@ -8,7 +8,6 @@ from torch import nn
 
 from bench.measure.ceilings import adamw_seconds, listed_peak, matmul_rate
 from bench.measure.flops import BACKWARD, FORWARD, attention_flops, count_flops
-from offsite.acceleration import fuse_activations
 from offsite.head_loss import next_token_loss
 from offsite.models import ensure_torchvision
 from offsite.sandwich import adapter_blocks, all_blocks
@@ -43,7 +42,6 @@ def gpt2(implementation: str = "sdpa") -> nn.Module:
 
 def counted(model: nn.Module) -> int:
     """Operations of the loss of one sequence and its gradients."""
-    fuse_activations(model)
     ids = torch.randint(0, VOCABULARY, (1, LENGTH))
     return count_flops(lambda: next_token_loss(model, ids, ids).backward())
 
