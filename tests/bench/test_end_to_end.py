@@ -18,6 +18,7 @@ from bench.cli import call
 from bench.environment import this_machine
 from offsite.models import load_model
 from reports.record import SETTINGS, read_record
+from reports.results import is_machine_bound
 from tests.bench.command import ROOT, START, environment, offsite_bench
 
 COLUMNS = [
@@ -66,7 +67,7 @@ def quality(rows: list[dict[str, str]]) -> dict[tuple[str, ...], str]:
     return {
         tuple(r[k] for k in labels): r["value"]
         for r in rows
-        if r["stage"] == "evaluate" and r["unit"] != "bytes"
+        if r["stage"] == "evaluate" and not is_machine_bound(r["metric"], r["unit"])
     }
 
 
