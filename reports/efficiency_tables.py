@@ -26,13 +26,12 @@ from reports.cells import (
     three_digits,
 )
 from reports.comparison import Compared, Comparison, Observed, Treatment
-from reports.observed_cells import absent_cell, exact_cell, mebibytes
+from reports.observed_cells import WHOLE_MODEL, absent_cell, exact_cell, mebibytes
 from reports.published import published_numbers
 from reports.record import DRAWN
 from reports.statistics import Estimate, RatioEstimate, estimate, paired_ratio
 
 RATIO = Style(decimals=2)
-WHOLE_MODEL = Text(text="full fine-tuning")
 PEERS = {"trainer": "Hugging Face Trainer", "authors": "the authors' loop"}
 PAPER_SHAPES = {"gpt2-xl": 1_475_558_400, "opt-1.3b": 1_208_598_528}
 """Parameters of all blocks of the models in the paper's Table 6: a narrower model of that name is

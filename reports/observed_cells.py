@@ -17,6 +17,7 @@ from reports.cells import (
     Footnotes,
     Number,
     Style,
+    Text,
     label,
     quality_style,
     three_digits,
@@ -34,6 +35,8 @@ SETTING_NAMES: Mapping[str, str] = {
     "plug_in": "plug-in",
 }
 OTHER_ITEMS = "scored on different items"
+WHOLE_MODEL = Text(text="full fine-tuning")
+"""Where a compression would stand in a row without one."""
 ARROWS: Mapping[Better, str] = {"higher": "↑", "lower": "↓"}
 
 

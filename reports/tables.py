@@ -31,6 +31,7 @@ from reports.observed_cells import (
     ARROWS,
     OTHER_ITEMS,
     SETTING_NAMES,
+    WHOLE_MODEL,
     compression_cell,
     exact_cell,
     gap_cell,
@@ -42,7 +43,6 @@ from reports.published_tables import stand_in_notes
 from reports.record import SETTINGS
 from reports.statistics import Better
 
-WHOLE_MODEL = Text(text="full fine-tuning")
 PAPER_ORDER = (
     ("full_finetuned", "plug_in"),
     ("plug_in", "full_zero_shot"),
