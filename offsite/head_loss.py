@@ -140,18 +140,24 @@ def _loss_and_gradients(
     to_bias = (
         torch.zeros_like(bias, dtype=torch.float32) if trained[1] and bias is not None else None
     )
-    size = PART[hidden.device.type]
+    size = min(max(count, 1), PART[hidden.device.type])
+    # One room for the logits of every part and what becomes of them: fresh memory is slow.
+    room = torch.empty(size, len(matrix), dtype=torch.float32, device=hidden.device)
     for start in range(0, count, size):
         part = slice(start, start + size)
         states, right = hidden[part].to(dtype), targets[part]
         rows = torch.arange(len(right), device=right.device)
-        logits = (states @ matrix.t()).float()
+        share = room[: len(right)]
+        if dtype == torch.float32:
+            torch.mm(states, matrix.t(), out=share)
+        else:
+            share.copy_(states @ matrix.t())
         if bias is not None:
-            logits += bias
-        top, said = logits.amax(1), logits[rows, right]
-        share = torch.softmax(logits, 1)
-        # The largest share is exp(0) over the sum, so the sum's logarithm comes for nothing.
-        total += (top - share.amax(1).log() - said).sum()
+            share += bias
+        top, said = share.amax(1, keepdim=True), share[rows, right]
+        sums = share.sub_(top).exp_().sum(1, keepdim=True)
+        total += (sums.log() + top).sum() - said.sum()
+        share.div_(sums)
         share[rows, right] -= 1
         wrong = share.to(dtype)
         to_hidden[part] = wrong @ matrix

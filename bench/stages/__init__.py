@@ -111,7 +111,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "emulator": Kind(
-        3,
+        4,
         "bench.stages.emulator:run",
         "compress the middle into an emulator",
         (
@@ -133,13 +133,13 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "finetune": Kind(
-        3,
+        4,
         "bench.stages.training:finetune",
         "fine-tune the full model",
         _TRAINING,
     ),
     "tune": Kind(
-        3,
+        4,
         "bench.stages.training:tune",
         "tune the adapter blocks with the emulator",
         _TRAINING,
