@@ -84,7 +84,8 @@ def call(arguments: list[str]) -> int:
         expected = _exit_status(error)
         if expected is None:
             raise
-        print(f"offsite-bench: {error}", file=sys.stderr)  # noqa: T201
+        for line in str(error).split("\n"):
+            print(f"offsite-bench: {line}", file=sys.stderr)  # noqa: T201
         return expected
     return 0
 
@@ -122,13 +123,17 @@ def run(
         return
     from bench.executors.local import LocalExecutor
     from bench.progress import Shown
-    from bench.runner import run_plan, stop_on_signals
+    from bench.runner import check_tasks, run_plan, stop_on_signals
     from bench.store import Store
 
     planned = _plan(suite, profile, sets, select, online=True, trust_remote_code=trust_remote_code)
     store = Store.create(results)
     stop_on_signals()
     with LocalExecutor() as executor, Shown(len(planned.runs()), quiet=as_json) as shown:
+        unchecked = check_tasks(planned, store, executor)
+        if unchecked:
+            note = f"not all tasks could be checked before the run; see {unchecked}"
+            print(f"offsite-bench: {note}", file=sys.stderr)  # noqa: T201
         summary = run_plan(planned, store, executor, on_start=shown.started, on_event=shown.ended)
     written = _write_report(store, planned, ("html", "markdown", "latex", "csv"), show=not as_json)
     counts = {status: summary.count(status) for status in ("done", "reused", "failed", "skipped")}
@@ -415,6 +420,8 @@ def _write_report(store: Store, planned: Plan, formats: tuple[str, ...], *, show
     write_report(built, folder, formats)
     if show:
         print_tables(built.tables, sys.stdout)
+    for warning in built.warnings:
+        print(f"offsite-bench: warning: {warning}", file=sys.stderr)  # noqa: T201
     return folder
 
 

@@ -43,6 +43,8 @@ class Labels:
     setting: str = ""
     peer: str = ""
     """Whose training loop, where it is not ours."""
+    checkpoint: int | None = None
+    """Which checkpoint is plugged in, counted from 1, where it is not the one that was chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +247,26 @@ class _Builder:
         return self._scored(point, "emulator_finetuned", inputs, case)
 
     def _plug_in(self, point: CasePoint, case: str) -> str:
-        return self._evaluate(point, "plug_in", {"tuned": self._tune(point, case)}, case)
+        """The checkpoint that was chosen; beside it, with `oracle`, each for itself."""
+        inputs = {"tuned": self._tune(point, case)}
+        chosen = self._evaluate(point, "plug_in", inputs, case)
+        for checkpoint in range(1, self._oracle(point) + 1):
+            self._evaluate(point, "plug_in", inputs, case, checkpoint)
+        return chosen
+
+    def _oracle(self, point: CasePoint) -> int:
+        """How many checkpoints are plugged in to find the best of them; 0 for none."""
+        is_asked = self.suite.evaluate_for(point, "plug_in").oracle
+        if not is_asked or "plug_in" not in self.suite.settings:
+            return 0
+        checkpoints = self.suite.train_for(point, "emulator_finetuned").checkpoints
+        if checkpoints == 1:
+            self._refuse(
+                self.suite.deciding(point, "plug_in", "evaluate", "oracle"),
+                f"evaluate.oracle compares checkpoints, and {case_name(point)} has one; give "
+                "train.checkpoints above 1, or oracle: false",
+            )
+        return checkpoints
 
     def _scored(self, point: CasePoint, setting: Setting, inputs: dict[str, str], case: str) -> str:
         """The evaluation of what was trained, or the training where there is nothing to score."""
@@ -300,6 +321,7 @@ class _Builder:
     def _train(self, point: CasePoint, setting: Setting, inputs: dict[str, str], case: str) -> str:
         train = self.suite.train_for(point, setting)
         task = self.suite.tasks[point.task]
+        self._check_selection(point, setting, train)
         params: dict[str, Any] = {
             "dtype": self.suite.models[point.model].dtype,
             "seed": point.seed,
@@ -307,15 +329,16 @@ class _Builder:
             "train": _effective(train, setting),
             "tuning": _described(point.tuning),
         }
-        # Without a choice among checkpoints the validation split is never read.
-        splits = ("train", "validation") if train.checkpoints > 1 else ("train",)
-        inputs = {**inputs, "data": self._data(point.task, *splits)}
+        # Without a choice among checkpoints the slice to choose on is never read.
+        splits = {"train", train.chosen_on(task.scored)} if train.checkpoints > 1 else {"train"}
+        inputs = {**inputs, "data": self._data(point.task, *sorted(splits))}
         labels: dict[str, Any] = {
             "model": point.model,
             "task": point.task,
             "seed": point.seed,
         }
         locations: dict[str, Any] = {"data": self._data_location(task)}
+        ours: dict[str, Any] = {}
         if setting == "full_finetuned":
             kind = "finetune"
             inputs["model"] = self._source(point).digest
@@ -323,11 +346,12 @@ class _Builder:
         else:
             kind = "tune"
             params["adapter_blocks"] = str(point.adapter_blocks)
+            ours = {"keep_checkpoints": True} if self._oracle(point) else {}
             labels |= self._emulator_labels(point)
         digests = [
             self._stage(
                 kind,
-                params={**params, "peer": peer} if peer else params,
+                params={**params, **({"peer": peer} if peer else ours)},
                 inputs=inputs,
                 locations=locations,
                 labels=Labels(**labels, tuning=point.tuning.label, setting=setting, peer=peer),
@@ -351,18 +375,23 @@ class _Builder:
         return self.suite.repeats if is_timed else 0
 
     def _evaluate(
-        self, point: CasePoint, setting: Setting, inputs: dict[str, str], case: str
+        self,
+        point: CasePoint,
+        setting: Setting,
+        inputs: dict[str, str],
+        case: str,
+        checkpoint: int | None = None,
     ) -> str:
         task = self.suite.tasks[point.task]
         params: dict[str, Any] = {
             "dtype": self.suite.models[point.model].dtype,
-            "evaluate": non_default(self.suite.evaluate_for(point, setting)),
+            "evaluate": _scoring(self.suite.evaluate_for(point, setting)),
             "setting": setting,
             "task": _task(task),
         }
         labels: dict[str, Any] = {"model": point.model, "task": point.task, "setting": setting}
         locations: dict[str, Any] = {"data": self._data_location(task)}
-        inputs = {**inputs, "data": self._data(point.task, task.scored)}
+        inputs = {**inputs, "data": self._data(point.task, *task.read_to_score)}
         if "emulator" not in inputs:
             inputs["model"] = self._source(point).digest
             locations |= self._model_location(point)
@@ -373,6 +402,8 @@ class _Builder:
             params["tuning"] = _described(point.tuning)
             if setting != "full_finetuned":
                 params["adapter_blocks"] = str(point.adapter_blocks)
+        if checkpoint is not None:
+            params["checkpoint"] = labels["checkpoint"] = checkpoint
         return self._stage(
             "evaluate",
             params=params,
@@ -482,6 +513,14 @@ class _Builder:
                 f"task {name!r} ({task.kind}) reads text, and {point.model!r} has no tokenizer; "
                 "give a folder that holds a config.json and a tokenizer's files (random:FOLDER)",
             )
+        # A block is never cut short, as contexts of choices are; `fit` minds its own lengths.
+        size, positions = getattr(task.parameters, "block", None), self._source(point).positions
+        if size and positions and size > positions:
+            self._refuse(
+                point.path(axis),
+                f"task {name!r} ({task.kind}) has blocks of {size} tokens, and {point.model!r} has "
+                f"{positions} positions; give block: {positions} or less",
+            )
         if axis == "compression" and ("train" not in task.splits or task.is_drawn):
             self._refuse(point.path(axis), f"corpus {name!r} has no train split to look at")
         untrained = [s for s in self.suite.settings if s not in TRAINED]
@@ -510,12 +549,6 @@ class _Builder:
                 f"{point.task!r} has no train split to tune on; give data: {{train: ...}}, or only "
                 "zero-shot settings",
             )
-        if any(t.checkpoints > 1 for t in settings) and not task.can_select:
-            self._refuse(
-                ("tasks", point.task),
-                f"train.checkpoints above 1 needs a validation split to choose on; {point.task!r} "
-                "has none",
-            )
         if trained and dtype == "float16" and self.world.environment["device"] == "cpu":
             self._refuse(
                 ("models", point.model, "dtype"),
@@ -528,6 +561,26 @@ class _Builder:
                 f"{point.model!r} is held in {dtype}, which train.precision fp32 cannot compute "
                 "with; use precision: bf16, or dtype: float32",
             )
+
+    def _check_selection(self, point: CasePoint, setting: Setting, train: Train) -> None:
+        """Refuse to choose among checkpoints where there is nothing to choose on."""
+        task = self.suite.tasks[point.task]
+        if train.checkpoints == 1:
+            return
+        if task.is_drawn:
+            self._refuse(
+                self.suite.deciding(point, setting, "train", "checkpoints"),
+                f"train.checkpoints: {train.checkpoints} has one chosen, and random samples "
+                f"({point.task!r}, {task.kind}) say nothing of them; use checkpoints: 1",
+            )
+        if train.selection != "validation" or task.can_select:
+            return
+        scores = "scores that split" if "validation" in task.splits else "has none"
+        self._refuse(
+            self.suite.deciding(point, setting, "train", "selection"),
+            f"train.selection: validation chooses on the validation split, and "
+            f"{point.task!r} {scores}; use held_out, a slice of train",
+        )
 
     def _check_cache(self, point: CasePoint) -> None:
         """Refuse to keep activations where something below them is trained."""
@@ -580,10 +633,16 @@ def non_default(settings: Train | Evaluate) -> dict[str, Any]:
     return {name: value for name, value in pairs if value != getattr(default, name)}
 
 
+def _scoring(evaluate: Evaluate) -> dict[str, Any]:
+    """The evaluation settings that move a score: what else is scored does not."""
+    return {name: value for name, value in non_default(evaluate).items() if name != "oracle"}
+
+
 def _effective(train: Train, setting: Setting) -> dict[str, Any]:
     """The training settings that act: epochs give way to max_steps, some are of one setting."""
     idle = {"epochs"} if train.max_steps is not None else set()
     idle |= {"cache_activations"} if setting == "full_finetuned" else {"train_all"}
+    idle |= {"selection"} if train.checkpoints == 1 else set()
     return {name: value for name, value in non_default(train).items() if name not in idle}
 
 

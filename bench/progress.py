@@ -25,7 +25,8 @@ def title(stage: Stage) -> str:
     seed = "" if labels.seed is None else f"seed {labels.seed}"
     emulator = f"{labels.layout} {labels.compression}".strip()
     peer = f"by {labels.peer}" if labels.peer else ""
-    words = (stage.kind, what, labels.model, emulator, labels.tuning, labels.task, seed, peer)
+    kept = "" if labels.checkpoint is None else f"checkpoint {labels.checkpoint}"
+    words = (stage.kind, what, labels.model, emulator, labels.tuning, labels.task, seed, peer, kept)
     return " ".join(word for word in words if word)
 
 

@@ -7,9 +7,12 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from bench import preflight
 from bench.environment import this_machine
+from bench.errors import SuiteError
 from bench.executors.local import Executor
 from bench.plan import Plan, Stage, run_name
 from bench.stages.outcome import FAILED, describe, explain
@@ -80,6 +83,31 @@ def run_plan(
         summary.events.append(event)
         on_event(event)
     return summary
+
+
+def check_tasks(plan: Plan, store: Store, executor: Executor) -> Path | None:
+    """Have every row looked at that the stages still to do will read, before the first starts.
+
+    Returns:
+        The log of a worker that could not look at all of them: their stages say why.
+
+    Raises:
+        SuiteError: a row that its task cannot read, one line a task.
+    """
+    readings = preflight.unchecked(plan, store)
+    if not readings:
+        return None
+    name = store.save_plan(plan.to_bytes())
+    log = store.tokens / f"{name}.log"
+    log.parent.mkdir(exist_ok=True)
+    status = executor.run(store.root, name, preflight.STAGE, log)
+    if status == 0:
+        log.unlink(missing_ok=True)
+    faults = [fault for reading in readings if (fault := reading.fault(store))]
+    if faults:
+        # Several models may read one task.
+        raise SuiteError("\n".join(dict.fromkeys(faults)))
+    return log if status else None
 
 
 def stop_on_signals() -> None:

@@ -1,8 +1,8 @@
 """The content-addressed result store: immutable records and blobs in plain files.
 
 A file is written beside its place, flushed to disk, and linked in: a name is either absent
-or whole, and never replaced. Claims only save work; if every lock were ignored, the results
-would be the same.
+or whole, and never replaced. Claims only save work, and so does everything under `tokens/`, which
+may be deleted at any time: without them, the results would be the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.errors import NothingToShow, StoreError
 from reports.record import Record, read_record, to_bytes
 
 FORMAT = {"format": "offsite-bench-store", "version": 1}
-FOLDERS = ("plans", "records", "attempts", "blobs", "claims", "reports")
+FOLDERS = ("plans", "records", "attempts", "blobs", "claims", "reports", "tokens")
 
 
 class Store:
@@ -51,7 +51,7 @@ class Store:
             raise StoreError(f"{root} holds other files; give an empty or new folder to --results")
         for name in FOLDERS:
             (root / name).mkdir(parents=True, exist_ok=True)
-        _commit(marker, json.dumps(FORMAT).encode())
+        write_once(marker, json.dumps(FORMAT).encode())
 
     @classmethod
     def open(cls, root: Path) -> Store:
@@ -72,7 +72,7 @@ class Store:
     def save_plan(self, content: bytes) -> str:
         """Keep a plan under the hash of its bytes; returns that hash."""
         name = hashlib.sha256(content).hexdigest()
-        _commit(self.plan_path(name), content)
+        write_once(self.plan_path(name), content)
         return name
 
     def plan_path(self, name: str) -> Path:
@@ -125,13 +125,13 @@ class Store:
     def save_record(self, record: Record) -> Path:
         """Write a record once. Whoever comes second finds the first one's and keeps it."""
         path = self.record_path(record.digest, record.machine, record.repeat)
-        _commit(path, to_bytes(record))
+        write_once(path, to_bytes(record))
         return path
 
     def save_attempt(self, record: Record) -> Path:
         """Keep what is known of a stage that did not succeed."""
         path = self.root / "attempts" / record.digest / f"{uuid.uuid4().hex}.json"
-        _commit(path, to_bytes(record))
+        write_once(path, to_bytes(record))
         return path
 
     def attempts(self, digest: str) -> list[Record]:
@@ -159,6 +159,11 @@ class Store:
     def blob(self, name: str) -> Path:
         """The file of a blob."""
         return self.root / "blobs" / name[:2] / name
+
+    @property
+    def tokens(self) -> Path:
+        """Where token ids and what was found of tasks are kept, to save work."""
+        return self.root / "tokens"
 
     def materialise(self, blobs: Mapping[str, str], prefix: str, folder: Path) -> Path:
         """Links in `folder` to the blobs whose names start with `prefix/`, under the rest."""
@@ -190,7 +195,7 @@ def write_replacing(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def _commit(path: Path, content: bytes) -> None:
+def write_once(path: Path, content: bytes) -> None:
     """Create `path` with `content` for good, unless it is already there."""
     if path.exists():
         return

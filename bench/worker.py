@@ -1,6 +1,7 @@
 """`python -m bench.worker RESULTS PLAN STAGE`: do one stage and write its record.
 
-STAGE is a digest, or DIGEST.N for its repeat N.
+STAGE is a digest, or DIGEST.N for its repeat N; `tasks` has the rows of the plan's tasks checked
+instead.
 
 The process ends when the stage does, whatever happens in it: peak memory is clean, and a
 crash costs one stage. Exit status 0 means a record was written; 3, that the stage did not
@@ -22,6 +23,7 @@ import time
 import traceback
 from pathlib import Path
 
+from bench import preflight
 from bench.environment import this_machine
 from bench.measure.memory import MemoryMeter
 from bench.plan import Stage, read_plan
@@ -48,6 +50,10 @@ def main(arguments: list[str]) -> int:
     repeat = int(again or 0)
     store = Store.open(Path(results))
     plan = read_plan(store.read_plan(plan_name))
+    if run == preflight.STAGE:
+        from bench.tasks.checking import check
+
+        return check(plan, store)
     stage = next(s for s in plan.stages if s.digest == digest)
     started = datetime.datetime.now(datetime.UTC).isoformat()
     clock = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Next-token loss without the logits: the head is applied to a part of the positions at a time.
+"""Next-token losses without the logits: the head is applied to a part of the positions at a time.
 
 At a small depth the vocabulary is most of a step's memory: logits of all positions, their
 softmax and their gradient are several copies of batch x length x vocabulary. Here the gradient
@@ -9,8 +9,8 @@ Liger Kernel, arXiv 2410.10989).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,6 +64,38 @@ def next_token_loss(
         return nn.functional.cross_entropy(head(hidden).float(), targets)
     loss: Tensor = _HeadLoss.apply(hidden, head.weight, head.bias, targets)  # type: ignore[no-untyped-call]
     return loss
+
+
+def next_token_scores(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], places: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Log-likelihoods of tokens that may come next, in nats, and whether each is the likeliest.
+
+    Args:
+        model: a causal language model; nothing is kept for a backward pass.
+        inputs: what it is called with, (batch, length) `input_ids` among it.
+        places: (tokens,) positions in the flattened (batch, length) that predict; one may be
+            there several times.
+        targets: (tokens,) what is asked of each.
+
+    Returns:
+        Two tensors of shape (tokens,): float32 and boolean.
+    """
+    name = _plain_head(model)
+    asked, rows = torch.unique(places, return_inverse=True)
+    with nullcontext() if name is None else _without_head(model, name):
+        states = model(**inputs, use_cache=False).logits.flatten(0, 1).index_select(0, asked)
+    head = nn.Identity() if name is None else getattr(model, name)
+    of_target = torch.empty(len(targets), dtype=torch.float32, device=states.device)
+    likeliest = torch.empty_like(targets)
+    size = PART[states.device.type]
+    for start in range(0, len(asked), size):
+        logits = head(states[start : start + size]).float()
+        here = ((rows >= start) & (rows < start + size)).nonzero().flatten()
+        local = rows[here] - start
+        of_target[here] = logits[local, targets[here]] - logits.logsumexp(1)[local]
+        likeliest[here] = logits.argmax(1)[local]
+    return of_target, likeliest == targets
 
 
 def _chosen(states: Tensor, targets: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:

@@ -105,19 +105,40 @@ def load_model(
         if source.startswith("timm:"):
             return _load_timm(source.removeprefix("timm:"), DTYPES[dtype], revision)
         if source.startswith("random:"):
-            file = _config_file(source.removeprefix("random:"))
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)
-                drawn = _build(file, DTYPES[dtype], options)
-            if drawn.kind == "vision" and drawn.image_settings is None:
-                return replace(drawn, image_settings=dict(image_settings.NEUTRAL))
-            return drawn
+                return _drawn(source, DTYPES[dtype], options)
         folder = Path(source)
         if (folder / emulated.FILE).is_file():
             return _load_emulated(folder, DTYPES[dtype], options)
         if folder.is_dir() and "architecture" in _read_config(folder / "config.json"):
             return _load_timm_folder(folder, DTYPES[dtype])
         return _load_transformers(source, DTYPES[dtype], options)
+    except (OSError, ValueError) as error:
+        raise NotAModel(f"cannot load {source!r}: {_first_line(error)}") from error
+
+
+def load_outline(
+    source: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> Foundation:
+    """Everything of `source` but its weights: modules on the meta device, tokenizer, settings.
+
+    Arguments and errors are those of `load_model`.
+    """
+    ensure_torchvision()
+    source = str(source)
+    options = {"revision": revision, "trust_remote_code": trust_remote_code}
+    dtype = torch.float32
+    try:
+        with torch.device("meta"):
+            if source.startswith("timm:"):
+                name = source.removeprefix("timm:")
+                return _load_timm(name, dtype, revision, pretrained=False)
+            if source.startswith("random:"):
+                return _drawn(source, dtype, options)
+            if Path(source).is_dir():
+                return _build(Path(source) / "config.json", dtype, options)
+            return _configured(source, source, dtype, options)
     except (OSError, ValueError) as error:
         raise NotAModel(f"cannot load {source!r}: {_first_line(error)}") from error
 
@@ -187,15 +208,28 @@ def _read_config(file: Path) -> dict[str, Any]:
     return config
 
 
+def _drawn(source: str, dtype: torch.dtype, options: dict[str, Any]) -> Foundation:
+    """A `random:` source; its weights know no pixels, so images are taken as they are."""
+    drawn = _build(_config_file(source.removeprefix("random:")), dtype, options)
+    if drawn.kind == "vision" and drawn.image_settings is None:
+        return replace(drawn, image_settings=dict(image_settings.NEUTRAL))
+    return drawn
+
+
 def _build(file: Path, dtype: torch.dtype, options: dict[str, Any]) -> Foundation:
     """A model with random weights, as a configuration describes it."""
     config = _read_config(file)
     if "architecture" in config:
         return _timm_foundation(_build_timm(config), dtype, config)
-    from transformers import AutoConfig
-
     # Code that comes with a model is found beside its config.json.
     where = file.parent if file.name == "config.json" else file
+    return _configured(str(where), str(file.parent), dtype, options)
+
+
+def _configured(where: str, beside: str, dtype: torch.dtype, options: dict[str, Any]) -> Foundation:
+    """A transformers model of the configuration that `where` names; `beside` holds the rest."""
+    from transformers import AutoConfig
+
     described = AutoConfig.from_pretrained(where, **options)
     factory, kind = _factory(described)
     # float32 first: a generator draws other numbers for other types.
@@ -207,7 +241,7 @@ def _build(file: Path, dtype: torch.dtype, options: dict[str, Any]) -> Foundatio
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     model.config.dtype = dtype
-    return _described(model, kind, str(file.parent), options)
+    return _described(model, kind, beside, options)
 
 
 def _load_transformers(where: str, dtype: torch.dtype, options: dict[str, Any]) -> Foundation:
@@ -260,7 +294,9 @@ def _tokenizer(where: str, options: dict[str, Any]) -> PreTrainedTokenizerBase |
     return tokenizer
 
 
-def _load_timm(name: str, dtype: torch.dtype, revision: str | None) -> Foundation:
+def _load_timm(
+    name: str, dtype: torch.dtype, revision: str | None, *, pretrained: bool = True
+) -> Foundation:
     import timm
     from timm.models import load_model_config_from_hf
 
@@ -271,7 +307,8 @@ def _load_timm(name: str, dtype: torch.dtype, revision: str | None) -> Foundatio
         if revision is not None:
             arguments = load_model_config_from_hf(repository)[2] or {}
         with _no_pickle(name):
-            model = timm.create_model(f"hf-hub:{repository}" if revision else name, pretrained=True)
+            where = f"hf-hub:{repository}" if revision else name
+            model = timm.create_model(where, pretrained=pretrained)
     except RuntimeError as error:
         raise NotAModel(f"cannot load 'timm:{name}': {_first_line(error)}") from error
     config = {

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from reports.record import ORACLE
 from reports.results import NOT_RUN
 from reports.statistics import Better, Run
 
@@ -20,6 +21,8 @@ QUALITY = ("top1", "acc", "exact_match", "perplexity", "word_perplexity", "acc_n
 """Metrics of a setting, the one to show first coming first."""
 THROUGHPUTS = ("throughput_tokens_real", "throughput_samples")
 MEMORIES = ("peak_memory_allocated", "peak_memory_process")
+ANY_CHECKPOINT = "any checkpoint"
+"""Where plug-ins stand that are no results: of checkpoints that were not chosen."""
 
 
 class Treatment(NamedTuple):
@@ -68,6 +71,9 @@ class Entry(NamedTuple):
     data: str
     examples: int | None
     experimental: str
+    selection: str
+    step: int | None
+    checkpoint: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +129,7 @@ class Comparison:
     treatments: tuple[Treatment, ...]
     """In plan order, tuning the whole model first."""
     entries: Mapping[tuple[str, Treatment], Sequence[Entry]]
-    """By setting or, for what is not an evaluation, by stage kind."""
+    """By setting or, for what is not an evaluation, by stage kind; ANY_CHECKPOINT apart."""
 
     @property
     def reference(self) -> Treatment | None:
@@ -201,6 +207,41 @@ class Comparison:
         sources = [("disclose", emulator), ("emulator", emulator)]
         return self._observe(sources, lambda e: e.metric == metric)
 
+    def selections(self) -> Mapping[str, tuple[Treatment, ...]]:
+        """The rows by what their checkpoint was chosen on; the empty text where there was one."""
+        found: dict[str, dict[Treatment, None]] = defaultdict(dict)
+        for (role, treatment), entries in self.entries.items():
+            if role in ("tune", "finetune"):
+                for entry in entries:
+                    if entry.outcome == "ok":
+                        found[entry.selection][treatment] = None
+        return {rule: tuple(rows) for rule, rows in found.items()}
+
+    def chosen(self, treatment: Treatment) -> Mapping[int | None, Entry]:
+        """By seed, the training whose checkpoint was plugged in; it knows the step."""
+        return {entry.seed: entry for entry in self.entries.get(("tune", treatment), ())}
+
+    def best_checkpoints(self, treatment: Treatment, metric: str) -> Mapping[int | None, Entry]:
+        """By seed, the best plug-in of all checkpoints, if all of them could be scored."""
+        entries = self.entries.get((ANY_CHECKPOINT, treatment), ())
+        incomplete = {entry.seed for entry in entries if entry.outcome != "ok"}
+        sign = 1 if self.better(metric) == "higher" else -1
+        best: dict[int | None, tuple[float, Entry]] = {}
+        for entry in entries:
+            if entry.metric == ORACLE + metric and entry.value is not None:
+                score = sign * entry.value
+                if entry.seed not in best or score > best[entry.seed][0]:
+                    best[entry.seed] = (score, entry)
+        return {seed: entry for seed, (_, entry) in best.items() if seed not in incomplete}
+
+    def oracle(self, treatment: Treatment, metric: str) -> Observed:
+        """The score of `best_checkpoints`."""
+        best = list(self.best_checkpoints(treatment, metric).values())
+        entries = self.entries.get((ANY_CHECKPOINT, treatment), ())
+        failed = [entry for entry in entries if entry.outcome != "ok"]
+        upstream = list(self.entries.get(("tune", treatment), ()))
+        return _observed([*best, *failed], upstream, best)
+
     def experimental(self, treatment: Treatment) -> str:
         """Why the compression of a row is experimental; empty if it is not."""
         emulator = Treatment(treatment.layout, treatment.compression, "")
@@ -277,6 +318,7 @@ def _comparison(model: str, task: str, entries: list[Entry]) -> Comparison:
     for e in entries:
         role = e.setting if e.stage == "evaluate" else e.stage
         role += f"@{e.peer}" if e.peer else ""
+        role = role if e.checkpoint is None else ANY_CHECKPOINT
         placed[role, Treatment(e.layout, e.compression, e.tuning)].append(e)
     scored = {e.metric for e in entries if e.stage == "evaluate" and e.value is not None}
     return Comparison(

@@ -8,7 +8,7 @@ from statistics import median
 
 from reports.cells import PERCENT, Cell, Column, Footnotes, Table, one_line, quality_style
 from reports.comparison import Compared, Comparison, Observed, Treatment
-from reports.notes import LEAK_NOTES, SIZE_NOTES
+from reports.notes import LEAK_NOTES, SIZE_NOTES, selection_notes
 from reports.observed_cells import (
     ARROWS,
     SETTING_NAMES,
@@ -190,6 +190,7 @@ def _notes(comparison: Comparison, budget: Budget | None, whole: float | None) -
         yield f"Budget: {size.mean(budget.size)} MiB, the median."
     if comparison.has("plug_in"):
         yield "Best plug-in first: an order of means, in which neighbours may be equal within ±."
+        yield from selection_notes(comparison)
     yield from SIZE_NOTES
     if comparison.has("full_zero_shot"):
         yield from LEAK_NOTES

@@ -41,8 +41,9 @@ def corrected_leak(
 ) -> Leak:
     """(S(E) - c)/(S(M) - c) of a score; of a perplexity the same with minus its logarithm.
 
-    The logarithm of a perplexity is the loss, and that of knowing nothing is ln c, with c the size
-    of the vocabulary: (ln c - ln ppl(E))/(ln c - ln ppl(M)).
+    The logarithm of a perplexity is the loss, and that of knowing nothing is ln c, with c what a
+    uniform guess scores (per token, the size of the vocabulary):
+    (ln c - ln ppl(E))/(ln c - ln ppl(M)).
 
     Args:
         emulator: what the untuned emulator scores.

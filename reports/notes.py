@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from reports.cells import MEBIBYTES, PERCENT, Table, one_line, quality_style
-from reports.comparison import Comparison, Observed
+from reports.comparison import Comparison, Observed, Treatment
 from reports.record import SETTINGS
 
 SIZE_NOTES = (
@@ -25,9 +25,18 @@ LEAK_NOTES = (
     "Capability leak: how much of the full model's zero-shot score the untuned emulator has. Raw "
     "(CPL, as LLEOT defines it): S(emulator)/S(full), of a perplexity ppl(full)/ppl(emulator).",
     "Corrected for chance c (our definition): (S(emulator) - c)/(S(full) - c), of a perplexity "
-    "(ln c - ln ppl(emulator))/(ln c - ln ppl(full)) with c the size of the vocabulary. 0 %: the "
-    "emulator knows nothing; 100 %: it is as good as the full model.",
+    "(ln c - ln ppl(emulator))/(ln c - ln ppl(full)) with c what a uniform guess scores (per "
+    "token, the size of the vocabulary). 0 %: the emulator knows nothing; 100 %: it is as good as "
+    "the full model.",
 )
+SELECTION_NOTES: Mapping[str, str] = {
+    "held_out": "Checkpoint: chosen among several on a slice of the train split that was not "
+    "trained on.",
+    "validation": "Checkpoint: chosen among several on the validation split, which is neither "
+    "trained on nor scored.",
+    "paper": "Checkpoint: chosen among several on the split that is scored, as in the paper: such "
+    "scores are too good.",
+}
 
 
 def quality_notes(comparison: Comparison, metric: str) -> tuple[str, ...]:
@@ -37,7 +46,26 @@ def quality_notes(comparison: Comparison, metric: str) -> tuple[str, ...]:
         for treatment in comparison.treatments
         for setting in SETTINGS
     ]
-    return (*_spread_notes(seen), *_item_notes(seen, metric), *_column_notes(comparison))
+    return (
+        *_spread_notes(seen),
+        *_item_notes(seen, metric),
+        *_column_notes(comparison),
+        *selection_notes(comparison),
+    )
+
+
+def selection_notes(comparison: Comparison) -> Iterator[str]:
+    """What checkpoints were chosen on, and of which rows where not all are alike."""
+    found = comparison.selections()
+    for rule, note in SELECTION_NOTES.items():
+        if rule in found:
+            rows = "; ".join(map(_row_name, found[rule]))
+            yield note if len(found) == 1 else f"{note} Rows: {rows}."
+
+
+def _row_name(row: Treatment) -> str:
+    words = (row.layout, row.compression or "full fine-tuning", row.tuning)
+    return one_line(" ".join(filter(None, words)))
 
 
 def cost_notes(comparison: Comparison) -> tuple[str, ...]:

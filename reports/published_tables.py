@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from reports.cells import (
     quality_style,
 )
 from reports.comparison import Compared, Comparison, Treatment
+from reports.notes import selection_notes
 from reports.observed_cells import ARROWS, SETTING_NAMES, compression_cell, number_cell
 from reports.published import (
     PublishedNumber,
@@ -116,7 +118,7 @@ def _published_table(tasks: Sequence[Comparison]) -> Table:
         name=f"{model}-published",
         title=f"Ours beside the paper's Table {' and '.join(tables)}: {one_line(model)}",
         columns=(*labels, *numbers),
-        notes=(*NOTES, *_sources(pairs)),
+        notes=(*NOTES, *_selection_notes(tasks), *_sources(pairs)),
         footnotes=footnotes.lettered(),
     )
 
@@ -169,6 +171,16 @@ def _three_cells(pair: Pair, footnotes: Footnotes) -> tuple[Cell, Cell, Cell]:
         ours = replace(ours, mark=part)
     gap = replace(ours.estimate, mean=ours.estimate.mean - theirs.value)
     return ours, paper, Number(estimate=gap, style=replace(style, signed=True), mark=ours.mark)
+
+
+def _selection_notes(tasks: Sequence[Comparison]) -> Iterator[str]:
+    """What our checkpoints were chosen on, tasks alike together."""
+    by_note: dict[str, list[str]] = defaultdict(list)
+    for comparison in tasks:
+        for note in selection_notes(comparison):
+            by_note[note].append(one_line(comparison.task))
+    for note, names in by_note.items():
+        yield f"Ours on {', '.join(names)}: {note}"
 
 
 def _sources(pairs: Sequence[Mapping[Row, Pair]]) -> Iterator[str]:

@@ -48,6 +48,9 @@ SETTINGS: tuple[Setting, ...] = (
 DRAWN = "drawn"
 """Stands for a task's data among the inputs where its samples are drawn at random."""
 
+ORACLE = "oracle_"
+"""Begins the metrics of a checkpoint that was plugged in though it was not the chosen one."""
+
 CLOSED = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -66,8 +69,8 @@ class Metric(BaseModel):
     n: int | None = None
     """How many items (tokens, documents, images, windows) the value rests on."""
     chance: float | None = None
-    """What a model that knows nothing scores: 1/choices, or the vocabulary's size for a
-    perplexity. None where the task names none."""
+    """What a model that knows nothing scores: 1/choices, or for a perplexity what a uniform
+    guess has: per token, the vocabulary's size. None where the task names none."""
     phase: str | None = None
     """load, build, train or evaluate."""
     grade: Grade | None = None

@@ -12,10 +12,12 @@ from reports.appendix import parameters_table, runs_table
 from reports.cells import Table, one_line
 from reports.comparison import compared
 from reports.compression_tables import compression_tables
+from reports.crossed import crossed_scores
 from reports.disclosure_tables import disclosure_tables, leak_tables
 from reports.efficiency_tables import efficiency_tables
 from reports.figures import Picture, settings_pictures
 from reports.notes import shared_notes
+from reports.oracle_tables import oracle_tables
 from reports.published_tables import published_tables
 from reports.record import Record
 from reports.results import PlanFile, StageRun, frame, read_stages
@@ -48,6 +50,8 @@ class Report:
     profile: str
     """Empty: the suite as it stands."""
     counts: Counts
+    warnings: tuple[str, ...]
+    """What must be known before any number is believed."""
     facts: tuple[tuple[str, str], ...]
     """Machine, versions, commit: name and value."""
     tables: tuple[Table, ...]
@@ -83,9 +87,11 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
         suite=one_line(plan.suite),
         profile=one_line(plan.profile or ""),
         counts=_counts(runs),
+        warnings=tuple(crossed_scores(runs)),
         facts=tuple(_facts(runs, shown)),
         tables=(
             *settings_tables(found),
+            *oracle_tables(found),
             *efficiency_tables(found),
             *compression_tables(found),
             *disclosure_tables(found),

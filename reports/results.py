@@ -53,10 +53,14 @@ FURTHER_COLUMNS = {
     "data": "string",
     "examples": "Int64",
     "experimental": "string",
+    "selection": "string",
+    "step": "Int64",
+    "checkpoint": "Int64",
 }
 """What our own tables need beside the documented columns: what knowing nothing scores, the digest
 of the model that went in and the identity of the task's data, how many examples the evaluation was
-cut to, and why the compression is experimental."""
+cut to, why the compression is experimental, what a training chose its checkpoint on and which step
+that was, and which checkpoint an evaluation took if it was not the chosen one."""
 
 NOT_RUN = "not run"
 """Stands where an outcome would, for a stage that left nothing. No record has it."""
@@ -83,6 +87,8 @@ class Labels(BaseModel):
     setting: str = ""
     peer: str = ""
     """Whose training loop, where it is not ours."""
+    checkpoint: int | None = None
+    """Which checkpoint was plugged in, where it is not the one that was chosen."""
 
 
 class PlannedStage(BaseModel):
@@ -329,6 +335,9 @@ def _row(run: StageRun, record: Record | None, metric: Metric | None) -> tuple[A
         record.inputs.get("data", "") if record else "",
         _examples(record.params) if record else None,
         _experimental(record.facts) if record else "",
+        _selection(record.facts) if record else "",
+        _step(record.facts) if record else None,
+        labels.checkpoint,
     )
 
 
@@ -343,3 +352,15 @@ def _experimental(facts: Mapping[str, Any]) -> str:
     """Why an emulator's compression is experimental; empty if it is not."""
     reasons = facts.get("experimental")
     return "; ".join(map(str, reasons)) if isinstance(reasons, list) else ""
+
+
+def _selection(facts: Mapping[str, Any]) -> str:
+    """What a training chose its checkpoint on; empty if there was no choice."""
+    selection = facts.get("selection")
+    return str(selection.get("rule", "")) if isinstance(selection, Mapping) else ""
+
+
+def _step(facts: Mapping[str, Any]) -> int | None:
+    """After which step the weights were taken that a training keeps, or an evaluation scores."""
+    step = facts.get("step", facts.get("chosen_step"))
+    return step if isinstance(step, int) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bench.stages.loading import cut_as_planned, load_foundation
@@ -60,16 +61,24 @@ def _steps(described: list[dict[str, Any]]) -> list[tuple[str, Parameters]]:
 def _corpora(work: Work, foundation: Foundation) -> dict[str, Corpus]:
     return {
         f"corpus.{index}": corpus_of(
-            step["corpus"], work.stage.locations[f"corpus.{index}"], foundation
+            step["corpus"],
+            work.stage.locations[f"corpus.{index}"],
+            foundation,
+            work.store.tokens,
         )
         for index, step in enumerate(work.stage.params["compression"])
         if step.get("corpus")
     }
 
 
-def corpus_of(described: dict[str, Any], data: dict[str, str], foundation: Foundation) -> Corpus:
+def corpus_of(
+    described: dict[str, Any],
+    data: dict[str, str],
+    foundation: Foundation,
+    tokens: Path | None = None,
+) -> Corpus:
     """The training split of a task, as a compression looks at it."""
-    task = prepare(described, data, foundation)
+    task = prepare(described, data, foundation, tokens)
     examples = examples_of(task)
 
     def draw(batch_size: int, seed: int) -> Iterator[Batch]:

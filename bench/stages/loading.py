@@ -45,11 +45,11 @@ def sent_adapter(work: Work, model: nn.Module) -> dict[str, nn.Module]:
     return adapter_blocks(model, scattered=work.input_record("emulator").facts["adapter_positions"])
 
 
-def load_tuned(work: Work) -> Mapping[str, Tensor]:
+def load_tuned(work: Work, name: str = "tuned.safetensors") -> Mapping[str, Tensor]:
     """The tuned tensors that a tune or finetune stage exported."""
     from safetensors.torch import load_file
 
-    blob = work.store.blob(work.input_record("tuned").blobs["tuned.safetensors"])
+    blob = work.store.blob(work.input_record("tuned").blobs[name])
     state: dict[str, Tensor] = load_file(blob)
     return state
 

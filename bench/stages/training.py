@@ -6,6 +6,7 @@ import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -21,7 +22,17 @@ from bench.stages.loading import load_emulated, load_foundation, save_tuned, sen
 from bench.stages.work import StageResult, Work, write_rows
 from bench.suite import Train
 from bench.tasks.kinds import KINDS
-from bench.tasks.task import Example, Task, batches, examples_of, prepare, steps_for, whole_batches
+from bench.tasks.task import (
+    Example,
+    Task,
+    batches,
+    examples_of,
+    hold_out,
+    loss_on,
+    prepare,
+    steps_for,
+    whole_batches,
+)
 from offsite.activation_cache import ActivationCache
 from offsite.heads import renew_head
 from offsite.models import Foundation
@@ -89,7 +100,7 @@ class _Job:
 def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) -> StageResult:
     params = work.stage.params
     settings = settings_of(params)
-    task = prepare(params["task"], work.stage.locations["data"], foundation)
+    task = prepare(params["task"], work.stage.locations["data"], foundation, work.store.tokens)
     tuning = tuning_of(params, foundation.model)
     # Modules a tuning adds are drawn from the seed, as dropout is.
     torch.manual_seed(params["seed"])
@@ -99,6 +110,7 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
     is_drawn = KINDS[params["task"]["kind"]].is_drawn
     if is_drawn:
         examples = whole_batches(examples, settings.batch_size)
+    examples, selection = _split_off(task, examples, settings)
     job = _Job(
         model=foundation.model,
         task=task,
@@ -113,9 +125,10 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
     )
     run = _Run(
         watch=Stopwatch(job.recipe.steps, _synchronizer(work)),
-        score=lambda: _selection_loss(task, foundation.model, settings.precision),
+        score=lambda: _selection_loss(task, foundation.model, selection, settings.precision),
         state=lambda: tuning.state(trained),
         checkpoints=checkpoint_steps(job.recipe.steps, settings.checkpoints),
+        folder=work.scratch if params.get("keep_checkpoints") else None,
     )
     before = canary(work.device)
     losses = _run_loop(work, job, run)
@@ -131,6 +144,7 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
     if not is_drawn:
         state = run.best_state or tuning.state(trained)
         files["tuned.safetensors"] = save_tuned(work.scratch / "tuned.safetensors", state)
+    files |= {path.name: path for path in run.kept}
     if "peer" not in params and settings.memory_cap is None:
         metrics += _costs(work, job, run.watch)
     return StageResult(
@@ -141,6 +155,7 @@ def _train(work: Work, foundation: Foundation, blocks: Mapping[str, nn.Module]) 
             "steps": job.recipe.steps,
             "mean_loss": fmean(losses),
             "chosen_step": run.best_step or job.recipe.steps,
+            "selection": _described(settings, task, selection),
             "dropped": task.dropped,
             "selection_loss": run.scores,
             "cached_bytes": getattr(job.loss_of, "bytes", 0),
@@ -206,14 +221,35 @@ def _synchronizer(work: Work) -> Callable[[], None]:
     return torch.cuda.synchronize if work.device == "cuda" else lambda: None
 
 
-def _selection_loss(task: Task, model: nn.Module, precision: str) -> float:
+def _split_off(
+    task: Task, examples: list[Example], settings: Train
+) -> tuple[list[Example], list[Example]]:
+    """What is trained on, and the selection slice; none where there is one checkpoint."""
+    if settings.checkpoints == 1:
+        return examples, []
+    if settings.selection == "held_out":
+        return hold_out(examples)
+    return examples, examples_of(task, settings.chosen_on(task.scored))
+
+
+def _described(settings: Train, task: Task, selection: list[Example]) -> dict[str, Any]:
+    """What the checkpoint was chosen on; empty where there was one."""
+    if not selection:
+        return {}
+    split = settings.chosen_on(task.scored)
+    return {"rule": settings.selection, "split": split, "examples": len(selection)}
+
+
+def _selection_loss(
+    task: Task, model: nn.Module, selection: list[Example], precision: str
+) -> float:
     """The score of a checkpoint, without dropout, in the precision it is trained in."""
     model.eval()
     with autocast(next(model.parameters()).device, precision):
-        loss = task.selection_loss(model)
+        loss = loss_on(task, model, selection)
     model.train()
     if not math.isfinite(loss):
-        raise NonFiniteLoss(f"selection loss is {loss}")
+        raise NonFiniteLoss(f"the loss on the selection slice is not finite: {loss}")
     return loss
 
 
@@ -246,6 +282,11 @@ def checkpoint_steps(steps: int, checkpoints: int) -> list[int]:
     return sorted({max(1, round(steps * (i + 1) / checkpoints)) for i in range(checkpoints)})
 
 
+def checkpoint_name(step: int) -> str:
+    """The blob of what was tuned until a step."""
+    return f"step-{step}.safetensors"
+
+
 @dataclass(slots=True)
 class _Run:
     """Follows a run: times its steps, and keeps the best of its checkpoints."""
@@ -257,14 +298,19 @@ class _Run:
     scores: dict[str, float] = field(default_factory=dict)
     best_step: int = 0
     best_state: dict[str, Tensor] = field(default_factory=dict)
+    folder: Path | None = None
+    """Where every checkpoint is written; None where only the best is of use."""
+    kept: list[Path] = field(default_factory=list)
 
     def on_step(self, step: int, batch: Batch) -> None:
         """Called after every optimizer step."""
         self.watch.on_step(step, batch)
         # Of one checkpoint, the last, nothing is kept here: its copy would be in the peak.
-        if step not in self.checkpoints or len(self.checkpoints) == 1:
+        if step not in self.checkpoints or (len(self.checkpoints) == 1 and not self.folder):
             return
         with self.watch.paused():
+            if self.folder:
+                self.kept.append(save_tuned(self.folder / checkpoint_name(step), self.state()))
             if self._is_best(step):
                 self.best_step, self.best_state = step, self.state()
 

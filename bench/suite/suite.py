@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bench.errors import SuiteError
 from bench.suite.checking import Keys, check, locate, refuse_at
@@ -42,6 +42,7 @@ MAX_COMPARISONS = 1_000_000
 """Of a case with a pattern: a few seconds."""
 NOT_SUITES = ("tasks", "data", "models")
 """Folders of suites/ that hold other things."""
+Section = Literal["train", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,21 +81,32 @@ class Suite:
     def train_for(self, point: CasePoint, setting: Setting) -> Train:
         """How to train `point` in `setting`. For `full_finetuned`, its tuning is the reference."""
         result = self.train
-        for override in self._matching(point, setting):
+        for _, override in self._matching(point, setting):
             result = result.model_copy(update=_given(override.train))
         return result
 
     def evaluate_for(self, point: CasePoint, setting: Setting) -> Evaluate:
         """How to score `point` in `setting`."""
         result = self.evaluate
-        for override in self._matching(point, setting):
+        for _, override in self._matching(point, setting):
             result = result.model_copy(update=_given(override.evaluate))
         return result
 
-    def _matching(self, point: CasePoint, setting: Setting) -> Iterator[Override]:
+    def deciding(self, point: CasePoint, setting: Setting, section: Section, key: str) -> Keys:
+        """The path of the value that decides how `point` is trained or scored in `setting`."""
+        path: Keys = (section, key)
+        for index, override in self._matching(point, setting):
+            if key in getattr(override, section).model_fields_set:
+                path = ("overrides", index, section, key)
+        return path
+
+    def _matching(self, point: CasePoint, setting: Setting) -> Iterator[tuple[int, Override]]:
+        """The overrides that apply, with their places in the list; later ones win."""
         axes = {axis: getattr(point, axis) for axis in _SETTING_AXES[setting]}
         axes["setting"] = setting
-        return (override for override in self.overrides if override.when.matches(axes))
+        for index, override in enumerate(self.overrides):
+            if override.when.matches(axes):
+                yield index, override
 
 
 _SETTING_AXES: dict[Setting, tuple[str, ...]] = {

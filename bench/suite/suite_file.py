@@ -210,7 +210,11 @@ class Train(Closed):
     """Largest norm of the gradient; null for no clipping."""
     precision: Literal["fp32", "bf16"] = "fp32"
     checkpoints: Annotated[int, Ge(1)] = 1
-    """Kept and scored on the selection slice; the best is plugged in."""
+    """Kept, evenly spaced, and scored on the selection slice; the best is plugged in."""
+    selection: Literal["held_out", "validation", "paper"] = "held_out"
+    """What the selection slice is: a tenth of the train split, which is then not trained on (500
+    examples at most, the same ones for every seed); the validation split; or, as in the paper, the
+    split that is scored, which reports then say."""
     train_all: bool = False
     """Full fine-tuning also trains embeddings, final norm and head."""
     compile: bool = False
@@ -227,13 +231,20 @@ class Train(Closed):
     """GB (10^9 bytes) that the process may hold while it trains, model included; more is out of
     memory. What a step costs at best is then not measured, which would take memory outside it."""
 
+    def chosen_on(self, scored: str) -> str:
+        """The split that holds the selection slice, of a task that scores the split `scored`."""
+        return {"held_out": "train", "validation": "validation", "paper": scored}[self.selection]
+
 
 class Evaluate(Closed):
     """How a model is scored."""
 
     batch_size: Annotated[int, Ge(1)] = 16
     examples: Annotated[int, Ge(1)] | None = None
-    """Score only so many, spread over the whole split; null for all."""
+    """Score only so many: a sample by content, stratified by the right answer; null for all."""
+    oracle: bool = False
+    """Plug in every checkpoint (`train.checkpoints`), to show how good the best would have been.
+    A diagnostic: nobody who tunes with an emulator could choose it."""
 
 
 class When(Pattern):

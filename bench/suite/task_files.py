@@ -18,14 +18,16 @@ from pydantic import BaseModel, ConfigDict
 
 import bench
 from bench.datasets_hub import KEYS, HubData
+from bench.suite import local_definitions
 from bench.suite.checking import check, locate, refuse
 from bench.suite.closed import Closed, closed_model
 from bench.suite.overlay import merge
 from bench.suite.wording import one_line, shown, unknown
 from bench.suite.yaml_reader import Node, read_file
+from bench.tasks import image_folders
 from bench.tasks.builtin import BUILTIN
 from bench.tasks.data import scored_split
-from bench.tasks.kinds import KINDS
+from bench.tasks.kinds import KINDS, LmEval
 
 SUITES = Path(bench.__file__).parent.parent / "suites"
 """Beside the package, in a checkout as in an installation."""
@@ -67,6 +69,11 @@ class Task:
     def scored(self) -> str:
         """The split that is scored."""
         return scored_split(self.splits)
+
+    @property
+    def read_to_score(self) -> tuple[str, ...]:
+        """The splits that a score rests on: few-shot examples may come from any."""
+        return self.splits if getattr(self.parameters, "fewshot", 0) else (self.scored,)
 
     @property
     def can_select(self) -> bool:
@@ -111,6 +118,9 @@ def resolve(name: str, entry: Node, folder: Path) -> tuple[Task, Node]:
     fields = _without_task(whole)
     checked = check(fields_of(kind), fields, above)
     parameters = KINDS[kind].parameters(**dict(checked))
+    if isinstance(parameters, LmEval) and parameters.id.endswith(local_definitions.SUFFIXES):
+        file = _file(kind, locate(fields, ("id",)).node, (*above, "id"), folder)
+        parameters = replace(parameters, id=local_definitions.read_definition(file))
     if KINDS[kind].is_drawn:
         return Task(name, kind, parameters, {}, None), whole
     files, builtin, hub = _data(kind, fields, above, folder)
@@ -193,7 +203,10 @@ def _data(
             refuse(data.place, above, f"missing; add '{group[0]}: {what}'{others}")
     if hub:
         return {}, None, hub
-    files = {split: _file(node, (*above, split), folder) for split, node in given.items()}
+    files = {split: _file(kind, node, (*above, split), folder) for split, node in given.items()}
+    if len({path.is_dir() for path in files.values()}) > 1:
+        # A folder's labels are its classes by name, a file's are numbers of its own.
+        refuse(data.place, above, "image folders beside files; give all splits as one or the other")
     return files, None, None
 
 
@@ -240,10 +253,14 @@ def _builtin(data: Node, above: tuple[str, ...]) -> str:
     return name
 
 
-def _file(node: Node, path: tuple[str, ...], folder: Path) -> Path:
+def _file(kind: str, node: Node, path: tuple[str, ...], folder: Path) -> Path:
     written_in = Path(node.place.origin).parent if node.place.line else folder
     file = os.path.abspath(written_in / os.path.expanduser(str(node.value)))
-    if not os.path.isfile(file):
+    is_folder = KINDS[kind].takes_folders and os.path.isdir(file)
+    if not is_folder and not os.path.isfile(file):
         given = f"no such file: '{shown(str(node.value))}'"
         refuse(node.place, path, f"{given}; it is relative to {one_line(str(written_in))}")
+    fault = image_folders.fault(Path(file)) if is_folder else ""
+    if fault:
+        refuse(node.place, path, one_line(fault))
     return Path(file)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from bench.tasks import image_folders
 from bench.tasks.builtin import BUILTIN, fingerprint
 from reports.record import DRAWN, canonical
 
@@ -63,12 +64,17 @@ class DrawnData:
 
 
 def local_data(files: Mapping[str, Path], builtin: str | None) -> LocalData:
-    """The identity of files, or of a built-in data set."""
+    """The identity of files and image folders, or of a built-in data set."""
     if builtin:
         return LocalData({}, fingerprint(builtin))
-    return LocalData(
-        {s: hashlib.sha256(path.read_bytes()).hexdigest() for s, path in files.items()}
-    )
+    classes = image_folders.class_names(path for path in files.values() if path.is_dir())
+    return LocalData({split: _sha256(path, classes) for split, path in files.items()})
+
+
+def _sha256(path: Path, classes: tuple[str, ...]) -> str:
+    if path.is_dir():
+        return image_folders.fingerprint(path, classes)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def scored_split(splits: Container[str]) -> Literal["test", "validation"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,30 +18,42 @@ from torch import Tensor, nn
 from bench.errors import SuiteError
 from bench.tasks import data, rows
 from bench.tasks.kinds import Perplexity
+from bench.tasks.samples import content_hash, sample
 from bench.tasks.sequences import mean_loss, pad, token_losses, vocabulary
-from bench.tasks.task import Evaluation, Example, subset
+from bench.tasks.task import Evaluation, Example, splits_of
+from bench.tasks.tokens import TokenCache
 from offsite.models import Foundation
 from offsite.training import Batch, NonFiniteLoss
 from reports.record import Metric
 
-SELECTION_BATCH = 16
+TOO_SHORT = "the split to score holds less than two tokens"
 
 
-def prepare(parameters: Perplexity, foundation: Foundation) -> PerplexityTask:
+def prepare(
+    parameters: Perplexity, foundation: Foundation, tokens: Path | None = None
+) -> PerplexityTask:
     """The task for one model's tokenizer."""
     if foundation.tokenizer is None:
         raise SuiteError("task kind 'perplexity' needs a model with a tokenizer")
-    return PerplexityTask(parameters, foundation)
+    return PerplexityTask(parameters, TokenCache(foundation.tokenizer, tokens))
 
 
 class PerplexityTask:
     """See the module's docstring."""
 
-    def __init__(self, parameters: Perplexity, foundation: Foundation) -> None:
-        assert foundation.tokenizer is not None
+    scored = "test"
+
+    def __init__(self, parameters: Perplexity, tokens: TokenCache) -> None:
         self.parameters = parameters
-        self.tokenizer = foundation.tokenizer
+        self.tokens = tokens
+        self.tokenizer = tokens.tokenizer
         self.dropped = 0
+
+    def check(self) -> None:
+        """Read and tokenise every split."""
+        for split in splits_of(self.parameters.data):
+            if not self._blocks(split) and split == "test":
+                raise SuiteError(f"{self.parameters.data[split]}: {TOO_SHORT}")
 
     def training_examples(self) -> list[Example]:
         """Whole blocks of the train split; the remainder is left out."""
@@ -54,15 +67,15 @@ class PerplexityTask:
         """Mean next-token loss in nats."""
         return mean_loss(model, batch)
 
-    def selection_loss(self, model: nn.Module) -> float:
-        """Mean next-token loss on the validation split."""
-        items = self._score(model, self._blocks("validation"), SELECTION_BATCH)
-        return sum(i["nll"] for i in items) / sum(i["tokens"] for i in items)
+    def examples(self, split: str) -> list[Example]:
+        """Every block of a split; the last one may be shorter."""
+        return self._blocks(split)
 
     def evaluate(self, model: nn.Module, *, batch_size: int, examples: int | None) -> Evaluation:
         """exp of the mean next-token loss over all blocks; the items are the blocks."""
         blocks = self._blocks("test")
-        chosen = [blocks[i] for i in subset(len(blocks), examples)]
+        hashes = [content_hash(block["input_ids"]) for block in blocks]
+        chosen = [blocks[i] for i in sample(hashes, examples)]
         items = self._score(model, chosen, batch_size)
         tokens = sum(item["tokens"] for item in items)
         mean = sum(item["nll"] for item in items) / tokens
@@ -83,12 +96,12 @@ class PerplexityTask:
         if texts is None:
             found = rows.read(self.parameters.data, split)
             texts = [self._text(row, split, position) for position, row in enumerate(found)]
-        by_tokenizer = self.parameters.row_end == "tokenizer"
-        end = [] if by_tokenizer else [self.tokenizer.eos_token_id]
+        special = self.parameters.row_end == "tokenizer"
+        end = [] if special else [self.tokenizer.eos_token_id]
+        encoded = self.tokens.encode(texts, special=special)
         stream: list[int] = []
         for text in texts:
-            ids = self.tokenizer(text, add_special_tokens=by_tokenizer, verbose=False)["input_ids"]
-            stream += [*ids, *end]
+            stream += [*encoded[text], *end]
         size = self.parameters.block
         cuts = [stream[i : i + size] for i in range(0, len(stream), size)]
         # A single token predicts nothing.
@@ -115,7 +128,7 @@ class PerplexityTask:
             sums, counts = losses.sum(1).double().tolist(), counted.sum(1).tolist()
             items += [{"nll": n, "tokens": c} for n, c in zip(sums, counts, strict=True)]
         if not items:
-            raise SuiteError("the split to score holds less than two tokens")
+            raise SuiteError(TOO_SHORT)
         if not all(math.isfinite(item["nll"]) for item in items):
             raise NonFiniteLoss("the model's log-likelihoods are not finite")
         return items

@@ -1,4 +1,4 @@
-"""Rows of a task's splits: a JSONL file's objects, or a hub data set's rows.
+"""Rows of a task's splits: the objects of a JSONL or Parquet file, or a hub data set's rows.
 
 `data` is what a stage was told: split to file, or `hub`, `config`, `revision` and split to the
 hub's name of it.
@@ -18,14 +18,15 @@ def read(data: Mapping[str, str], split: str) -> list[dict[str, Any]]:
     """The rows of a split.
 
     Raises:
-        SuiteError: no such split, or a line that is no JSON object, with file and line.
+        SuiteError: no such split, a line that is no JSON object, with file and line, or no Parquet.
     """
     if "hub" in data:
         found = [dict(row) for row in hub_split(data, split)]
         if not found:
             raise SuiteError(f"data set {data['hub']!r}, split {data[split]!r} has no rows")
         return found
-    return _jsonl(Path(_named(data, split)))
+    path = Path(_named(data, split))
+    return _parquet(path) if path.suffix == ".parquet" else _jsonl(path)
 
 
 def place(data: Mapping[str, str], split: str, position: int) -> str:
@@ -81,3 +82,17 @@ def _jsonl(path: Path) -> list[dict[str, Any]]:
             raise SuiteError(f"{path}:{number}: expected a JSON object, got {line[:60]!r}")
         result.append(row)
     return result
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_table
+
+    try:
+        found: list[dict[str, Any]] = read_table(path).to_pylist()
+    except (ArrowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SuiteError(f"{path}: not Parquet ({reason})") from None
+    if not found:
+        raise SuiteError(f"{path} has no rows")
+    return found

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.tasks.task import Example
-from offsite.head_loss import IGNORED, SCORED, next_token_loss
+from offsite.head_loss import IGNORED, SCORED, next_token_loss, next_token_scores
 from offsite.training import Batch
 
 
@@ -39,14 +39,17 @@ def token_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         a boolean mask.
     """
     inputs = batch.inputs
-    logits = model(
-        input_ids=inputs["input_ids"], attention_mask=inputs.get("attention_mask"), use_cache=False
-    ).logits[:, :-1]
-    targets = inputs["labels"][:, 1:]
-    losses = nn.functional.cross_entropy(
-        logits.transpose(1, 2).float(), targets, ignore_index=IGNORED, reduction="none"
-    )
-    return losses, targets != IGNORED
+    rows, length = inputs["input_ids"].shape
+    targets, scored = inputs["labels"][:, 1:], inputs[SCORED]
+    asked: dict[str, Tensor] = {
+        key: inputs[key] for key in ("input_ids", "attention_mask") if key in inputs
+    }
+    # They are counted in rows without the last position, which predicts nothing.
+    places = scored + scored // (length - 1)
+    scores, _ = next_token_scores(model, asked, places, targets.flatten()[scored])
+    losses = torch.zeros(rows * (length - 1), device=scores.device)
+    losses[scored] = -scores
+    return losses.view(rows, length - 1), targets != IGNORED
 
 
 def mean_loss(model: nn.Module, batch: Batch) -> Tensor:

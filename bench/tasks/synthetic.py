@@ -11,7 +11,7 @@ from bench.errors import SuiteError
 from bench.tasks.kinds import SyntheticImages, SyntheticTokens
 from bench.tasks.sequences import mean_loss, pad, vocabulary
 from bench.tasks.task import Evaluation, Example
-from bench.tasks.vision import input_size, logits
+from bench.tasks.vision import class_count, input_size, logits
 from offsite.models import Foundation
 from offsite.training import Batch
 
@@ -27,11 +27,15 @@ def prepare(parameters: SyntheticTokens | SyntheticImages, foundation: Foundatio
 
 
 class SyntheticTask:
-    """What both kinds share: there is nothing to score."""
+    """What both kinds share: there are no rows, and nothing to score."""
 
     dropped = 0
+    scored = ""
 
-    def selection_loss(self, model: nn.Module) -> NoReturn:
+    def check(self) -> None:
+        """Nothing: what is drawn is sound."""
+
+    def examples(self, split: str) -> NoReturn:
         """Never: random samples have nothing to choose on."""
         raise SuiteError("a synthetic task has nothing to choose a checkpoint on")
 
@@ -67,11 +71,7 @@ class PictureTask(SyntheticTask):
 
     def __init__(self, foundation: Foundation) -> None:
         self.size = input_size(foundation)
-        described = foundation.timm_config
-        model: nn.Module = foundation.model
-        self.classes: int = (
-            described["num_classes"] if described else model.config.num_labels  # type: ignore[union-attr, assignment]
-        )
+        self.classes = class_count(foundation)
 
     def training_examples(self) -> list[Example]:
         """The same images in every run."""

@@ -1,24 +1,37 @@
-"""What every task offers: training batches, a loss, a selection score, an evaluation."""
+"""What every task offers: training batches, a loss, an evaluation."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from bench.errors import SuiteError
+from bench.tasks.samples import content_hash
+from offsite.head_loss import SCORED
 from offsite.models import Foundation
 from offsite.training import Batch
-from reports.record import Metric
+from reports.record import Metric, canonical
 
 Example = dict[str, Any]
 
+SPLITS = ("train", "validation", "test")
+
+SCORES = ("loglikelihoods", "nll", "logits")
+"""Fields of an item that hold what the model itself said: numbers, or a hash of many."""
+
 GROUP = 50
 """Batches within which samples are sorted by length: as many as the Hugging Face Trainer takes."""
+HELD_OUT = 10
+"""One example in so many is held out to choose on, at most MOST_HELD_OUT."""
+MOST_HELD_OUT = 500
+SELECTION_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +44,29 @@ class Evaluation:
     facts: dict[str, Any] = field(default_factory=dict)
     """What else identifies the items: the hash of the token stream, the definition's version."""
 
+    @property
+    def scores_digest(self) -> str:
+        """The sha256 of what the model said of every item, bit for bit and in order."""
+        said = [[item[key] for key in SCORES if key in item] for item in self.items]
+        assert all(said), "an item without its score would equal any other"
+        return hashlib.sha256(canonical(said)).hexdigest()
+
 
 class Task(Protocol):
     """A task bound to a model's tokenizer or transforms. One definition trains and scores."""
 
     dropped: int
     """Rows that `training_examples` left out: no token of their answer fits."""
+    scored: str
+    """The split that `evaluate` scores."""
+
+    def check(self) -> None:
+        """Read every row there is, as it is tuned on and scored.
+
+        Raises:
+            SuiteError: the first that cannot be, with file and row.
+        """
+        ...
 
     def training_examples(self) -> list[Example]:
         """Everything there is to tune on."""
@@ -50,8 +80,8 @@ class Task(Protocol):
         """Mean loss of a batch."""
         ...
 
-    def selection_loss(self, model: nn.Module) -> float:
-        """Loss on the selection slice, which is neither trained on nor scored."""
+    def examples(self, split: str) -> list[Example]:
+        """A split as it is tuned on, to take a loss of."""
         ...
 
     def evaluate(self, model: nn.Module, *, batch_size: int, examples: int | None) -> Evaluation:
@@ -59,8 +89,20 @@ class Task(Protocol):
         ...
 
 
-def prepare(described: Mapping[str, Any], data: Mapping[str, str], foundation: Foundation) -> Task:
-    """The task of a stage's `params["task"]` over data at `data`, for one model."""
+def prepare(
+    described: Mapping[str, Any],
+    data: Mapping[str, str],
+    foundation: Foundation,
+    tokens: Path | None = None,
+) -> Task:
+    """The task of a stage's `params["task"]` over data at `data`, for one model.
+
+    Args:
+        described: the kind and its parameters.
+        data: where each split lies.
+        foundation: whose tokenizer or transforms read it.
+        tokens: where token ids are kept; None keeps none.
+    """
     import importlib
 
     from bench.tasks.kinds import KINDS
@@ -70,20 +112,67 @@ def prepare(described: Mapping[str, Any], data: Mapping[str, str], foundation: F
     if not kind.is_drawn:
         fields["data"] = dict(data)
     parameters = kind.parameters(**fields)
-    task: Task = importlib.import_module(kind.module).prepare(parameters, foundation)
+    reads_text = kind.model == "language" and not kind.is_drawn
+    kept = {"tokens": tokens} if reads_text else {}
+    task: Task = importlib.import_module(kind.module).prepare(parameters, foundation, **kept)
     return task
 
 
-def examples_of(task: Task) -> list[Example]:
+def splits_of(data: Mapping[str, str]) -> list[str]:
+    """The splits there are; a built-in data set has all."""
+    return [split for split in SPLITS if "builtin" in data or split in data]
+
+
+def examples_of(task: Task, split: str = "train") -> list[Example]:
     """Everything there is to tune on, or to look at.
 
     Raises:
         SuiteError: there is nothing.
     """
-    examples = task.training_examples()
+    examples = task.training_examples() if split == "train" else task.examples(split)
     if not examples:
-        raise SuiteError("the train split holds no example (too short for one block?)")
+        raise SuiteError(f"the {split} split holds no example (too short for one block?)")
     return examples
+
+
+def hold_out(examples: list[Example]) -> tuple[list[Example], list[Example]]:
+    """What is left to train on, and a tenth to choose a checkpoint on.
+
+    Which ones depends on their content alone: on no seed, and on no order of rows. Copies of an
+    example that is held out are left out.
+
+    Raises:
+        SuiteError: there are no two different examples.
+    """
+    identities = [_identity(example) for example in examples]
+    distinct = dict(zip(identities, examples, strict=True))
+    count = min(max(1, len(distinct) // HELD_OUT), MOST_HELD_OUT)
+    chosen = set(sorted(distinct)[:count])
+    kept = [e for e, own in zip(examples, identities, strict=True) if own not in chosen]
+    if not kept:
+        raise SuiteError(
+            "the train split has no two different examples, so none can be held out to choose a "
+            "checkpoint on; use train.checkpoints: 1, or another train.selection"
+        )
+    return kept, [distinct[identity] for identity in sorted(chosen)]
+
+
+def _identity(example: Example) -> str:
+    """The hash of a text's tokens, or of an image's place: not all of those fit into memory."""
+    return content_hash(example.get("input_ids", example.get("position")))
+
+
+def loss_on(task: Task, model: nn.Module, examples: list[Example]) -> float:
+    """Mean loss over tokens that count, or over images."""
+    device = next(model.parameters()).device
+    total, count = 0.0, 0
+    for start in range(0, len(examples), SELECTION_BATCH):
+        batch = task.collate(examples[start : start + SELECTION_BATCH]).to(device)
+        weight = batch.inputs[SCORED].numel() if SCORED in batch.inputs else batch.samples
+        with torch.inference_mode():
+            total += float(task.loss(model, batch)) * weight
+        count += weight
+    return total / count
 
 
 def batches(
@@ -140,16 +229,3 @@ def steps_for(examples: int, *, batch_size: int, epochs: float, max_steps: int |
     """Optimizer steps of a run; `max_steps` wins over `epochs`."""
     per_epoch = -(-examples // batch_size)
     return max_steps or max(1, round(epochs * per_epoch))
-
-
-def subset(total: int, examples: int | None) -> list[int]:
-    """Positions of the items to score: all, or `examples` spread over the whole split.
-
-    Never the first ones: splits are often sorted by source or by difficulty.
-
-    >>> subset(10, 4)
-    [0, 2, 5, 7]
-    """
-    if examples is None or examples >= total:
-        return list(range(total))
-    return [i * total // examples for i in range(examples)]

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from bench.errors import SuiteError
-from bench.tasks import data, rows
+from bench.tasks import pictures
 from bench.tasks.kinds import ImageClassification
-from bench.tasks.task import Evaluation, Example, subset
+from bench.tasks.pictures import Pictures
+from bench.tasks.samples import content_hash, sample
+from bench.tasks.task import Evaluation, Example, splits_of
 from offsite import image_settings
 from offsite.models import Foundation
 from offsite.training import Batch, NonFiniteLoss
 from reports.record import Metric
 
-SELECTION_BATCH = 64
+if TYPE_CHECKING:
+    from bench.tasks.pictures import Pixels
 
 
 def prepare(parameters: ImageClassification, foundation: Foundation) -> ImageTask:
@@ -37,18 +41,10 @@ def prepare(parameters: ImageClassification, foundation: Foundation) -> ImageTas
     return ImageTask(parameters, foundation)
 
 
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """The images of a split, as the model takes them, and their labels."""
-
-    image: Callable[[int], Tensor]
-    """The one at a position. Those of the hub are decoded when they are asked for: a split of
-    large images does not fit into memory."""
-    labels: Tensor
-
-
 class ImageTask:
     """See the module's docstring. Images are tuned on as they are scored, without augmentation."""
+
+    scored = "test"
 
     def __init__(self, parameters: ImageClassification, foundation: Foundation) -> None:
         self.parameters = parameters
@@ -59,16 +55,34 @@ class ImageTask:
         self.mean = torch.tensor(self.settings["mean"]).view(-1, 1, 1)
         self.std = torch.tensor(self.settings["std"]).view(-1, 1, 1)
 
+    def check(self) -> None:
+        """Read the labels of every split, and its first image."""
+        classes = self.parameters.classes or class_count(self.foundation)
+        size = input_size(self.foundation)
+        for split in splits_of(self.parameters.data):
+            found = self._split(split)
+            for row, label in enumerate(found.labels.tolist()):
+                if label >= classes:
+                    raise SuiteError(
+                        f"{found.place(row)}: label {label} is none of {classes} classes, "
+                        "counted from 0"
+                    )
+            first = found.pixels(0)
+            if isinstance(first, Tensor) and tuple(first.shape) != size:
+                raise SuiteError(
+                    f"{found.place(0)}: an image of {'x'.join(map(str, first.shape))}; the "
+                    f"model takes {'x'.join(map(str, size))} (channels, height, width)"
+                )
+
     def training_examples(self) -> list[Example]:
         """Every image of the train split."""
-        pictures = self._split("train")
-        return [{"pictures": pictures, "position": i} for i in range(len(pictures.labels))]
+        return self.examples("train")
 
     def collate(self, examples: list[Example]) -> Batch:
         """Images stacked to (N, C, H, W)."""
-        images = [e["pictures"].image(e["position"]) for e in examples]
+        images = [e["pictures"].pixels(e["position"]) for e in examples]
         labels = [e["pictures"].labels[e["position"]] for e in examples]
-        inputs = {"images": torch.stack(images), "labels": torch.stack(labels)}
+        inputs = {"images": self._images(images), "labels": torch.stack(labels)}
         return Batch(inputs, len(examples))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -77,19 +91,19 @@ class ImageTask:
             logits(model, batch.inputs["images"]).float(), batch.inputs["labels"]
         )
 
-    def selection_loss(self, model: nn.Module) -> float:
-        """Mean cross-entropy on the validation split."""
-        pictures = self._split("validation")
-        chosen = range(len(pictures.labels))
-        scores = self._scores(model, pictures, chosen, SELECTION_BATCH)
-        return float(nn.functional.cross_entropy(scores, pictures.labels))
+    def examples(self, split: str) -> list[Example]:
+        """Every image of a split."""
+        found = self._split(split)
+        return [{"pictures": found, "position": i} for i in range(len(found.labels))]
 
     def evaluate(self, model: nn.Module, *, batch_size: int, examples: int | None) -> Evaluation:
         """Share of images whose label is the highest score, or among the five highest."""
-        pictures = self._split("test")
-        chosen = subset(len(pictures.labels), examples)
-        labels = pictures.labels[chosen]
-        scores = self._scores(model, pictures, chosen, batch_size)
+        found = self._split("test")
+        positions = range(len(found.labels))
+        # Not by what they show: not all of them fit into memory.
+        chosen = sample([*map(content_hash, positions)], examples, found.labels.tolist())
+        labels = found.labels[chosen]
+        scores, documents = self._scores(model, found, chosen, batch_size)
         classes = scores.shape[1]
         if int(labels.max()) >= classes:
             raise SuiteError(
@@ -97,51 +111,43 @@ class ImageTask:
                 "classes, 0 and up"
             )
         best = min(5, classes)
-        ranked = scores.topk(best, dim=1).indices == labels[:, None]
-        hits = {"top1": ranked[:, 0].tolist(), "top5": ranked.any(dim=1).tolist()}
+        ranked = scores.topk(best, dim=1).indices
+        hit = ranked == labels[:, None]
+        hits = {"top1": hit[:, 0].tolist(), "top5": hit.any(dim=1).tolist()}
         items: list[dict[str, Any]] = [
-            {"item": position, "target": int(label), "top1": int(one), "top5": int(five)}
-            for position, label, one, five in zip(
-                chosen, labels.tolist(), hits["top1"], hits["top5"], strict=True
-            )
+            {
+                "item": position,
+                "doc": documents[place],
+                "target": int(labels[place]),
+                "prediction": int(ranked[place, 0]),
+                "top1": int(hits["top1"][place]),
+                "top5": int(hits["top5"][place]),
+                "logits": hashlib.sha256(scores[place].numpy().tobytes()).hexdigest(),
+            }
+            for place, position in enumerate(chosen)
         ]
         guess = {"top1": 1 / classes, "top5": best / classes}
         metrics = [_metric(name, values, guess[name]) for name, values in hits.items()]
-        return Evaluation(metrics, items)
+        return Evaluation(metrics, items, self._facts(found))
+
+    def _facts(self, found: Pictures) -> dict[str, Any]:
+        """Which split was scored, what each split is, and what labels of folders stand for."""
+        named = {"classes": list(found.classes)} if found.classes else {}
+        return {"scored": "test", "splits": pictures.splits(self.parameters.data), **named}
 
     def _split(self, split: str) -> Pictures:
-        if "hub" in self.parameters.data:
-            return self._from_hub(split)
-        arrays = data.builtin_split(self.parameters.data, split)
-        if arrays is None:
-            arrays = _from_file(self.parameters.data, split)
-        images, labels = (torch.as_tensor(array) for array in arrays)
-        _check_images(images, labels, split)
-        _check_labels(labels, split)
-        if images.dim() == 3:
-            images = images[:, None]
-        normalised = (images.float() - self.mean) / self.std
-        return Pictures(normalised.__getitem__, labels.long())
+        return pictures.read(self.parameters, split)
 
-    def _from_hub(self, split: str) -> Pictures:
-        found = rows.hub_split(self.parameters.data, split)
-        image, label = self.parameters.image, self.parameters.label
-        for column in (image, label):
-            if column not in found.column_names:
-                raise SuiteError(
-                    f"data set {self.parameters.data['hub']!r} has no column {column!r}; it has "
-                    f"{', '.join(sorted(found.column_names))}"
-                )
-        labels = torch.as_tensor(list(found[label]))
-        _check_labels(labels, split)
-        mode, transform = self._transform()
+    def _images(self, pixels: Sequence[Pixels]) -> Tensor:
+        """Images as the model takes them; those of a batch are all arrays, or all encoded."""
+        arrays = [each for each in pixels if isinstance(each, Tensor)]
+        if arrays:
+            return (torch.stack(arrays).float() - self.mean) / self.std
+        mode, transform = self._transform
+        decoded = [each for each in pixels if not isinstance(each, Tensor)]
+        return torch.stack([transform(each.convert(mode)) for each in decoded])
 
-        def pixels(position: int) -> Tensor:
-            tensor: Tensor = transform(found[position][image].convert(mode))
-            return tensor
-
-        return Pictures(pixels, labels.long())
-
+    @cached_property
     def _transform(self) -> tuple[str, Callable[[Any], Tensor]]:
         """The mode of image the model was made for, and timm's own way from one to its input."""
         from timm.data import create_transform, resolve_data_config
@@ -152,18 +158,20 @@ class ImageTask:
         return "L" if size[0] == 1 else "RGB", transform
 
     def _scores(
-        self, model: nn.Module, pictures: Pictures, chosen: Sequence[int], batch_size: int
-    ) -> Tensor:
+        self, model: nn.Module, found: Pictures, chosen: Sequence[int], batch_size: int
+    ) -> tuple[Tensor, list[str]]:
+        """The model's scores of the chosen images, and the images' hashes."""
         device = next(model.parameters()).device
-        parts = []
+        parts, documents = [], []
         for start in range(0, len(chosen), batch_size):
-            images = torch.stack([pictures.image(i) for i in chosen[start : start + batch_size]])
+            pixels = [found.pixels(i) for i in chosen[start : start + batch_size]]
+            documents += [pictures.document(each) for each in pixels]
             with torch.inference_mode():
-                parts.append(logits(model, images.to(device)).float().cpu())
+                parts.append(logits(model, self._images(pixels).to(device)).float().cpu())
         scores = torch.cat(parts)
         if not scores.isfinite().all():
             raise NonFiniteLoss("the model's scores are not finite")
-        return scores
+        return scores, documents
 
 
 def logits(model: nn.Module, images: Tensor) -> Tensor:
@@ -171,6 +179,14 @@ def logits(model: nn.Module, images: Tensor) -> Tensor:
     dtype = next(model.parameters()).dtype
     output = model(images.to(dtype))
     return output if isinstance(output, Tensor) else output.logits
+
+
+def class_count(foundation: Foundation) -> int:
+    """Classes of the model's own classifier."""
+    if foundation.timm_config is None:
+        count: int = foundation.model.config.num_labels  # type: ignore[union-attr, assignment]
+        return count
+    return int(foundation.timm_config["num_classes"])
 
 
 def input_size(foundation: Foundation) -> tuple[int, int, int]:
@@ -184,32 +200,6 @@ def input_size(foundation: Foundation) -> tuple[int, int, int]:
     channels, side = given.get("in_chans", usual[0]), given.get("img_size", usual[1:])
     height, width = (side, side) if isinstance(side, int) else side
     return channels, height, width
-
-
-def _check_images(images: Tensor, labels: Tensor, split: str) -> None:
-    """Refuse arrays that would be scored as something else than they are."""
-    if len(images) != len(labels) or not len(images):
-        raise SuiteError(f"{split} split: {len(images)} images and {len(labels)} labels")
-    if not images.is_floating_point():
-        raise SuiteError(f"{split} split: images are {images.dtype}; give floats in 0..1")
-
-
-def _check_labels(labels: Tensor, split: str) -> None:
-    if labels.is_floating_point() or int(labels.min()) < 0:
-        raise SuiteError(f"{split} split: labels must be whole numbers from 0")
-
-
-def _from_file(files: dict[str, str], split: str) -> tuple[Any, Any]:
-    import numpy as np
-
-    path = files.get(split)
-    if path is None:
-        raise SuiteError(f"this task has no {split} split; give one under its `data`")
-    with np.load(path, allow_pickle=False) as arrays:
-        missing = {"images", "labels"} - set(arrays.files)
-        if missing:
-            raise SuiteError(f"{path}: no array {' or '.join(sorted(missing))} in it")
-        return arrays["images"], arrays["labels"]
 
 
 def _metric(name: str, hits: list[bool], guess: float) -> Metric:

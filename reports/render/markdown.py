@@ -43,6 +43,8 @@ def escape(text: str) -> str:
 def _lines(report: Report, pictures: Mapping[str, str]) -> Iterator[str]:
     yield f"# Offsite-Tuning: {escape(report.title)}\n"
     yield f"Stages: {report.counts.text}.\n"
+    for warning in report.warnings:
+        yield f"**Warning:** {escape(warning)}\n"
     for table in report.tables:
         yield from _section(table, report.own_notes(table))
         if table.name in pictures:

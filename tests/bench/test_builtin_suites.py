@@ -192,10 +192,25 @@ def test_fair_chooses_on_a_slice_of_train(name):
         hub = suite.tasks[case.task].hub
         assert hub is not None
         if chosen_among > 1:
+            assert suite.train_for(case, "emulator_finetuned").selection == "validation"
             # The whole train split of flowers is as small as its validation split.
             of = "validation" if case.task == "flowers102" else "train"
             assert hub.splits["validation"].startswith(f"{of}[")
             assert hub.splits["train"] != of
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_paper_chooses_on_the_reported_split_where_the_authors_did(name):
+    """WikiText, PIQA, HellaSwag and images; CIFAR on the part of train that they reported."""
+    suite = load_suite(name, profile="paper")
+    for case in suite.cases():
+        for setting in ("full_finetuned", "emulator_finetuned"):
+            train = suite.train_for(case, setting)
+            if case.task in ("wikitext2", "piqa", "hellaswag") or name == "paper/table3":
+                expected = "validation" if case.task.startswith("cifar") else "paper"
+                assert (train.checkpoints > 1, train.selection) == (True, expected)
+            elif train.checkpoints > 1:
+                assert train.selection == "validation"
 
 
 @pytest.mark.parametrize("name", SMOKE)

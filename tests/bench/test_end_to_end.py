@@ -217,7 +217,8 @@ def test_an_identity_emulator_scores_exactly_like_the_full_model(random_suite, t
 def test_train_all_and_checkpoints_reach_the_stage_and_come_back(random_suite, tmp_path):
     """Everything is trained, two checkpoints are scored, and the better one is evaluated."""
     random_suite.write_text(RANDOM + "settings: [full_zero_shot, full_finetuned]\n")
-    everything = ["--set", "train.train_all=true", "-k", "full"]
+    choice = ["--set", "train.selection=validation"]
+    everything = ["--set", "train.train_all=true", *choice, "-k", "full"]
     done = offsite_bench("run", random_suite, *everything, "--results", "r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     records = [read_record(p) for p in (tmp_path / "r").glob("records/*/*.json")]

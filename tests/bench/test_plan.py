@@ -12,6 +12,7 @@ import pytest
 from bench.errors import SuiteError
 from bench.plan import Plan, plan, read_plan
 from bench.selection import parse
+from bench.suite.task_files import SPLITS as SPLIT_NAMES
 from bench.tasks.data import DrawnData, LocalData
 from bench.world import World
 from tests.bench.worlds import LANGUAGE_SOURCE, SUITE, suite_of, world
@@ -280,13 +281,128 @@ def test_settings_that_do_not_act_change_no_digest(tmp_path):
     assert not digests(before, setting="full_finetuned") & digests(after, setting="full_finetuned")
 
 
-def test_checkpoints_need_a_split_to_choose_on(tmp_path):
-    """Found out before anything is trained."""
-    for split in ("train", "test"):
-        (tmp_path / f"{split}.jsonl").write_text('{"text": "a"}\n')
-    text = SUITE.replace("{builtin: pydoc_topics}", "{train: train.jsonl, test: test.jsonl}")
-    with pytest.raises(SuiteError, match="needs a validation split"):
-        planned(tmp_path, text.replace("max_steps: 60", "max_steps: 60, checkpoints: 2"))
+SPLITS = LocalData({split: digit * 64 for split, digit in zip(SPLIT_NAMES, "123", strict=True)})
+
+
+def with_splits(folder: Path, text: str, *splits: str) -> Plan:
+    """The plan of a suite whose task has these splits, each of a hash of its own."""
+    for split in splits:
+        (folder / f"{split}.jsonl").write_text('{"text": "a"}\n')
+    given = ", ".join(f"{split}: {split}.jsonl" for split in splits)
+    suite = suite_of(folder, text.replace("{builtin: pydoc_topics}", f"{{{given}}}"))
+    return plan(suite, replace(world(), data={"text": SPLITS}))
+
+
+def chosen(train: str, rest: str = "") -> str:
+    """The suite with more settings of training."""
+    return SUITE.replace("max_steps: 60", f"max_steps: 60, {train}") + rest
+
+
+@pytest.mark.parametrize(
+    ("train", "splits"),
+    [
+        ("checkpoints: 1", ("train",)),
+        ("checkpoints: 1, selection: validation", ("train",)),
+        ("checkpoints: 3", ("train",)),
+        ("checkpoints: 3, selection: validation", ("train", "validation")),
+        ("checkpoints: 3, selection: paper", ("train", "test")),
+    ],
+)
+def test_training_reads_the_split_its_checkpoint_is_chosen_on(tmp_path, train, splits):
+    """Of no other is its digest: more rows to score leave a held-out choice as it is."""
+    made = with_splits(tmp_path, chosen(train), *SPLIT_NAMES)
+    for stage in made.stages:
+        if stage.kind in ("tune", "finetune"):
+            assert stage.inputs["data"] == SPLITS.of(*splits)
+
+
+def test_how_one_checkpoint_is_chosen_changes_no_digest(tmp_path):
+    """There is nothing to choose; with several, each way is a stage of its own."""
+    assert digests(planned(tmp_path, chosen("selection: paper"))) == digests(planned(tmp_path))
+    ways = [f"checkpoints: 2, selection: {way}" for way in ("held_out", "validation", "paper")]
+    tuned = [digests(planned(tmp_path, chosen(way)), setting="plug_in") for way in ways]
+    assert not tuned[0] & tuned[1]
+    assert not tuned[1] & tuned[2]
+    assert tuned[0] == digests(planned(tmp_path, chosen("checkpoints: 2")), setting="plug_in")
+
+
+def test_a_task_without_validation_has_a_slice_of_train_to_choose_on(tmp_path):
+    """The default fits every task that has rows."""
+    assert with_splits(tmp_path, chosen("checkpoints: 2"), "train", "test").stages
+
+
+def test_a_validation_split_that_is_not_there_is_refused(tmp_path):
+    """In one line, at the key that asks for it."""
+    with pytest.raises(SuiteError) as caught:
+        with_splits(tmp_path, chosen("checkpoints: 2, selection: validation"), "train", "test")
+    assert str(caught.value) == (
+        f"{tmp_path}/small.yaml:13:74: train.selection: validation chooses on the validation "
+        "split, and 'text' has none; use held_out, a slice of train"
+    )
+
+
+def test_a_validation_split_that_is_scored_is_refused(tmp_path):
+    """An override asks for it here, so that is the place; `paper` says it on purpose."""
+    rows = (tmp_path / "piqa.jsonl").absolute()
+    rows.write_text('{"goal": "a", "sol1": "b", "sol2": "c", "label": 0}\n')
+    text = chosen("checkpoints: 2").replace(
+        "{task: perplexity, data: {builtin: pydoc_topics}, block: 128}",
+        f"{{task: lm_eval, id: piqa, data: {{train: {rows}, validation: {rows}}}}}",
+    )
+    override = "overrides: [{when: {setting: plug_in}, evaluate: {batch_size: 2}}, {when: "
+    override += "{task: text}, train: {selection: validation}}]\n"
+    data = LocalData({"train": "1" * 64, "validation": "2" * 64})
+    with pytest.raises(SuiteError, match=r"yaml:14:\d+: .* 'text' scores that split; use held_out"):
+        plan(suite_of(tmp_path, text + override), replace(world(), data={"text": data}))
+    on_purpose = text + override.replace("selection: validation", "selection: paper")
+    assert plan(suite_of(tmp_path, on_purpose), replace(world(), data={"text": data})).stages
+
+
+ORACLE = chosen("checkpoints: 3", "evaluate: {oracle: true}\n")
+
+
+def test_an_oracle_plugs_in_every_checkpoint_beside_the_chosen_one(tmp_path):
+    """Three more evaluations of each tuning, which keeps them; nothing else is another stage."""
+    made, plain = planned(tmp_path, ORACLE), planned(tmp_path, chosen("checkpoints: 3"))
+    diagnostic = [s for s in made.stages if s.labels.checkpoint is not None]
+    assert len(diagnostic) == 3 * len(made.cases)
+    assert len(made.stages) == len(plain.stages) + len(diagnostic)
+    by_tuning = Counter(s.inputs["tuned"] for s in diagnostic)
+    assert set(by_tuning.values()) == {3}
+    for stage in diagnostic:
+        assert (stage.kind, stage.params["setting"]) == ("evaluate", "plug_in")
+        assert stage.params["checkpoint"] == stage.labels.checkpoint
+    kept = {s.digest for s in made.stages if s.params.get("keep_checkpoints")}
+    assert kept == set(by_tuning)
+    for setting in ("full_zero_shot", "emulator_zero_shot", "full_finetuned"):
+        assert digests(made, setting=setting) == digests(plain, setting=setting)
+
+
+def test_a_case_is_shown_by_the_checkpoint_that_was_chosen(tmp_path):
+    """What nobody could choose is no result of it."""
+    made = planned(tmp_path, ORACLE)
+    results = {digest for case in made.cases for digest in case["settings"].values()}
+    shown = [stage for stage in made.stages if stage.digest in results]
+    assert {stage.labels.checkpoint for stage in shown} == {None}
+    assert not any("checkpoint" in stage.params for stage in shown)
+    assert not any("oracle" in stage.params.get("evaluate", {}) for stage in made.stages)
+
+
+def test_an_oracle_of_one_checkpoint_is_refused(tmp_path):
+    """It would only repeat the result."""
+    with pytest.raises(SuiteError) as caught:
+        planned(tmp_path, SUITE + "evaluate: {oracle: true}\n")
+    assert str(caught.value) == (
+        f"{tmp_path}/small.yaml:14:20: evaluate.oracle compares checkpoints, and "
+        "lm/2+2/layer_drop(keep=4)/full/text/s0 has one; give train.checkpoints above 1, or "
+        "oracle: false"
+    )
+
+
+def test_without_a_plug_in_there_is_no_oracle(tmp_path):
+    """Nothing is kept for what is not run."""
+    made = planned(tmp_path, ORACLE + "settings: [emulator_finetuned]\n")
+    assert not any(stage.params.get("keep_checkpoints") for stage in made.stages)
 
 
 def test_trusted_remote_code_is_another_stage(tmp_path):
@@ -387,6 +503,13 @@ def test_what_random_samples_cannot_say_is_refused(tmp_path, old, new, message):
         plan(suite_of(tmp_path, DRAWN.replace(old, new)), drawn_world())
 
 
+def test_nothing_is_chosen_on_random_samples(tmp_path):
+    """Their loss says nothing of a checkpoint."""
+    text = DRAWN.replace("max_steps: 8", "max_steps: 8, checkpoints: 2")
+    with pytest.raises(SuiteError, match=r"yaml:13:36: train.checkpoints: 2 .*use checkpoints: 1"):
+        plan(suite_of(tmp_path, text), drawn_world())
+
+
 def test_a_plan_with_repeats_is_read_back_whole(tmp_path):
     """The worker reads what the runner wrote."""
     made = plan(suite_of(tmp_path, DRAWN), drawn_world())
@@ -406,3 +529,32 @@ def test_random_samples_may_differ_in_how_they_are_trained_on_alone(tmp_path):
     assert {s.labels.task for s in made.stages if s.kind == "tune"} == {"tokens", "more"}
     with pytest.raises(SuiteError, match="'more' is 'tokens' again"):
         plan(suite_of(tmp_path, TWINS), two)
+
+
+@pytest.mark.parametrize(("fewshot", "moves"), [(0, False), (2, True)])
+def test_examples_in_a_prompt_are_part_of_what_is_scored(tmp_path, fewshot, moves):
+    """Other rows to tune on leave a zero-shot score as it is; few-shot examples come from them."""
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.jsonl").write_text("{}\n")
+    task = (
+        f"{{task: lm_eval, id: piqa, fewshot: {fewshot}, "
+        "data: {train: train.jsonl, validation: validation.jsonl}}"
+    )
+    text = SUITE.replace("{task: perplexity, data: {builtin: pydoc_topics}, block: 128}", task)
+    suite = suite_of(tmp_path, text)
+
+    def zero_shot(train: str) -> set[str]:
+        data = LocalData({"train": train * 64, "validation": "2" * 64})
+        made = plan(suite, replace(world(), data={"text": data}))
+        return digests(made, setting="full_zero_shot")
+
+    assert (zero_shot("1") != zero_shot("3")) == moves
+
+
+def test_a_block_longer_than_the_model_can_read_is_refused(tmp_path):
+    """Learned positions end where they end; that is known before anything loads."""
+    short = replace(world(), sources={"lm": replace(LANGUAGE_SOURCE, positions=100)})
+    with pytest.raises(SuiteError, match=r"has blocks of 128 tokens.*give block: 100 or less"):
+        plan(suite_of(tmp_path), short)
+    long = replace(world(), sources={"lm": replace(LANGUAGE_SOURCE, positions=128)})
+    assert plan(suite_of(tmp_path), long).stages

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from offsite import head_loss
-from offsite.head_loss import IGNORED, next_token_loss
+from offsite.head_loss import IGNORED, next_token_loss, next_token_scores
 from offsite.sandwich import all_blocks
 from offsite.tuning import Tuning
 from offsite.tuning_methods import SoftPrompt
@@ -131,3 +131,22 @@ def test_a_very_sure_and_wrong_model_has_a_finite_loss():
     weight = torch.stack([torch.full((4,), 5.0), torch.full((4,), -5.0)])
     loss = head_loss._HeadLoss.apply(hidden, weight, None, torch.tensor([1]))
     assert loss.item() == pytest.approx(2000.0)
+
+
+@pytest.mark.parametrize("part", [256, 3])
+@pytest.mark.parametrize("architecture", LANGUAGE)
+def test_scores_are_those_of_all_logits(architecture, part, monkeypatch):
+    """Some positions are asked for several tokens, the likeliest among them, some for none."""
+    monkeypatch.setitem(head_loss.PART, "cpu", part)
+    model, ids = tiny_model(architecture).eval(), batch()["input_ids"]
+    places = torch.tensor([4, 4, 0, 17, 9, 4])
+    with torch.inference_mode():
+        logits = model(ids, use_cache=False).logits.flatten(0, 1)[places].float()
+        targets = torch.tensor([3, 5, 7, 9, 11, 0])
+        targets[0], targets[3] = logits[0].argmax(), logits[3].argmax()
+        scores, is_top = next_token_scores(model, {"input_ids": ids}, places, targets)
+    expected = logits.log_softmax(1)[torch.arange(len(places)), targets]
+    torch.testing.assert_close(scores, expected, rtol=0, atol=1e-5)
+    assert is_top.tolist() == (logits.argmax(1) == targets).tolist()
+    assert is_top[[0, 3]].all()
+    assert not is_top.all()

@@ -450,11 +450,11 @@ def test_a_misspelt_published_configuration_says_what_was_meant(folder: Path):
 
 def test_an_unknown_task_may_be_one_of_lm_eval(folder: Path):
     """In the matrix or as a base: the message says how to name it."""
-    entry = re.escape("{task: lm_eval, id: winogrande, data: ...}")
-    with pytest.raises(SuiteError, match=f"unknown task 'winogrande'.*{entry}"):
-        load(folder, HEAD + MATRIX.replace("pydoc_topics", "winogrande"))
-    tasks = "tasks: {own: {task: winogrande}}\n"
-    with pytest.raises(SuiteError, match=f"unknown task 'winogrande'.*{entry}"):
+    entry = re.escape("{task: lm_eval, id: logiqa, data: ...}")
+    with pytest.raises(SuiteError, match=f"unknown task 'logiqa'.*{entry}"):
+        load(folder, HEAD + MATRIX.replace("pydoc_topics", "logiqa"))
+    tasks = "tasks: {own: {task: logiqa}}\n"
+    with pytest.raises(SuiteError, match=f"unknown task 'logiqa'.*{entry}"):
         load(folder, HEAD + tasks + MATRIX.replace("pydoc_topics", "own"))
 
 

@@ -180,8 +180,8 @@ def test_hub_images_are_brought_to_the_models_input(hub, architecture):
     assert batch.inputs["images"].shape == (6, 1, 8, 8)
     assert batch.inputs["labels"].tolist() == [0, 1, 2, 3, 4, 0]
     scored = task.evaluate(foundation.model, batch_size=4, examples=3)
-    assert [item["item"] for item in scored.items] == [0, 2, 4]
-    assert [item["target"] for item in scored.items] == [0, 2, 4]
+    assert len(scored.items) == 3
+    assert all(item["target"] == item["item"] % CLASSES for item in scored.items)
 
 
 @pytest.mark.parametrize("architecture", ["timm", "vit"])

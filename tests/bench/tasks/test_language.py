@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import torch
 from torch import nn
 
 from bench.errors import SuiteError
+from bench.tasks.samples import content_hash
 from bench.tasks.sequences import IGNORED
-from bench.tasks.task import Task, batches, prepare, steps_for, subset
+from bench.tasks.task import Task, batches, prepare, steps_for
 from offsite.models import Foundation, load_model
 from tests.bench.command import ROOT
 
@@ -80,12 +82,26 @@ def test_too_long_a_context_loses_its_start_never_its_answer(foundation):
     assert foundation.tokenizer.decode(example["input_ids"]).endswith(" eat soup")
 
 
-def test_a_subset_is_spread_over_the_split(foundation):
-    """Half of the rows are every second one, and n says how many."""
-    scored = multiple_choice(foundation).evaluate(foundation.model, batch_size=4, examples=16)
-    assert [str(item["target"]) for item in scored.items] == ["0", "2"] * 8
+def test_a_sample_is_chosen_by_content(foundation):
+    """Each place of the right answer has its share, n says how many, and order is kept."""
+    task = multiple_choice(foundation)
+    whole = task.evaluate(foundation.model, batch_size=4, examples=None).items
+    scored = task.evaluate(foundation.model, batch_size=4, examples=16)
+    assert Counter(item["target"] for item in scored.items) == {0: 4, 1: 4, 2: 4, 3: 4}
     assert {m.n for m in scored.metrics} == {16}
-    assert subset(32, 16) == list(range(0, 32, 2))
+    docs = [item["doc"] for item in scored.items]
+    assert docs == [item["doc"] for item in whole if item["doc"] in docs]
+
+
+def test_a_sample_of_blocks_is_chosen_by_their_tokens(foundation):
+    """The blocks with the smallest hashes, as they stand in the text."""
+    task = perplexity(foundation)
+    blocks = [block["input_ids"] for block in task.examples("test")]
+    whole = task.evaluate(foundation.model, batch_size=4, examples=None).items
+    some = task.evaluate(foundation.model, batch_size=4, examples=3).items
+    smallest = sorted(sorted(range(len(blocks)), key=lambda i: content_hash(blocks[i]))[:3])
+    expected = [whole[i]["nll"] for i in smallest]
+    assert [item["nll"] for item in some] == pytest.approx(expected, rel=1e-5)
 
 
 def test_perplexity_is_weighted_by_tokens(foundation):
@@ -254,3 +270,17 @@ def test_malformed_rows_are_named(foundation, tmp_path, content, message):
     data = {"train": str(tmp_path / "rows.jsonl"), "test": str(tmp_path / "rows.jsonl")}
     with pytest.raises(SuiteError, match=message):
         prepare({"kind": "perplexity"}, data, foundation).training_examples()
+
+
+def test_no_text_is_longer_than_the_models_positions(tmp_path):
+    """As lm-eval has it: a model that reads 256 tokens gets the last 256 of a context."""
+    row = {"question": "word " * 600, "choices": ["yes", "no"], "label": 0}
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    owner = load_model(ROOT / "suites" / "models" / "tiny-lm")
+    positions = owner.model.config.max_position_embeddings
+    described = {"kind": "multiple_choice", "length": 4 * positions}
+    task = prepare(described, {"train": str(file), "test": str(file)}, owner)
+    assert [len(e["input_ids"]) for e in task.training_examples()] == [positions]
+    done = task.evaluate(owner.model, batch_size=1, examples=None)
+    assert done.facts["length"] == positions

@@ -13,7 +13,7 @@ import pytest
 from bench.errors import SuiteError
 from bench.suite.task_files import read_task_file, resolve, task_files
 from bench.tasks.sequences import IGNORED
-from bench.tasks.task import Task, prepare
+from bench.tasks.task import Task, examples_of, loss_on, prepare
 from offsite.models import Foundation, load_model
 from tests.bench.command import ROOT
 
@@ -177,25 +177,22 @@ def test_a_greedy_match_has_no_chance(foundation, tmp_path):
     assert (metric.metric, metric.chance) == ("exact_match", 0.0)
 
 
-def test_a_subset_is_spread_over_the_scored_split(foundation, tmp_path):
-    """Not the first ones, and n says how many."""
+def test_a_sample_is_of_the_scored_split(foundation, tmp_path):
+    """One item of each place of the right answer, and n says how many."""
     task = registered(tmp_path, foundation, "piqa")
-    whole = task.evaluate(foundation.model, batch_size=4, examples=None).items
     some = task.evaluate(foundation.model, batch_size=4, examples=2)
-    assert [item["doc"] for item in some.items] == [whole[0]["doc"], whole[2]["doc"]]
+    assert sorted(item["target"] for item in some.items) == [0, 1]
     assert {metric.n for metric in some.metrics} == {2}
 
 
-def test_a_scored_validation_split_is_not_chosen_on(foundation, tmp_path):
-    """piqa has no other; arc_easy has a test split and chooses on validation."""
-    with pytest.raises(SuiteError, match=r"scores its validation split.*checkpoints: 1"):
-        registered(tmp_path, foundation, "piqa").selection_loss(foundation.model)
-    file = write(tmp_path / "arc.jsonl", ARC)
-    data = {"train": file, "validation": file, "test": file}
-    task = prepare({"kind": "lm_eval", "id": "arc_easy"}, data, foundation)
-    batch = task.collate(task.training_examples())
-    loss = float(task.loss(foundation.model, batch).detach())
-    assert task.selection_loss(foundation.model) == pytest.approx(loss, rel=1e-4)
+@pytest.mark.parametrize("name", ["piqa", "arc_easy"])
+def test_what_is_chosen_on_has_the_loss_that_is_trained(foundation, tmp_path, name):
+    """Whichever split it is: piqa's is the scored one, for want of another."""
+    task = registered(tmp_path, foundation, name)
+    examples = examples_of(task, task.scored)
+    assert examples == task.training_examples()
+    loss = float(task.loss(foundation.model, task.collate(examples)).detach())
+    assert loss_on(task, foundation.model, examples) == pytest.approx(loss, rel=1e-4)
 
 
 def test_rows_whose_answer_does_not_fit_are_left_out_and_counted(foundation, tmp_path):
@@ -214,13 +211,17 @@ def test_rows_whose_answer_does_not_fit_are_left_out_and_counted(foundation, tmp
 def test_an_answer_longer_than_the_task_is_left_out_of_tuning_and_named_in_scoring(
     foundation, tmp_path
 ):
-    """Half an answer teaches another one, and lm-eval cannot score it."""
+    """Half an answer teaches another one, lm-eval cannot score it, and a check names it in both."""
     rows = changed("piqa", 1, sol2="a word and " * 12)
     task = registered(tmp_path, foundation, "piqa", rows, length=30)
     assert (len(task.training_examples()), task.dropped) == (4, 1)
     message = r"rows\.jsonl:2: a choice of \d+ tokens, more than the task's length of 30$"
     with pytest.raises(SuiteError, match=message):
         task.evaluate(foundation.model, batch_size=2, examples=None)
+    train = {"train": task.data["train"], "validation": write(tmp_path / "sound.jsonl", PIQA)}
+    described = {"kind": "lm_eval", "id": "piqa", "length": 30}
+    with pytest.raises(SuiteError, match=message):
+        prepare(described, train, foundation).check()
 
 
 def test_a_context_that_ends_in_a_space_is_cut_as_lm_eval_cuts_it(foundation, tmp_path):
@@ -276,6 +277,8 @@ def test_a_malformed_row_is_named(foundation, tmp_path, message):
     assert "\n" not in str(caught.value)
     with pytest.raises(SuiteError, match=message):
         task.evaluate(foundation.model, batch_size=2, examples=None)
+    with pytest.raises(SuiteError, match=message):
+        task.check()
 
 
 def test_data_whose_scored_split_is_not_the_definitions_are_refused(foundation, tmp_path):
@@ -295,8 +298,9 @@ def test_tasks_this_kind_cannot_run_are_refused(foundation, tmp_path, monkeypatc
     import lm_eval.tasks
 
     data = {"test": write(tmp_path / "rows.jsonl", PIQA)}
-    with pytest.raises(SuiteError, match="'wikitext' has loglikelihood_rolling; kind lm_eval runs"):
-        prepare({"kind": "lm_eval", "id": "wikitext"}, data, foundation)
+    message = r"^lm-eval task 'gsm8k' has generate_until; kind lm_eval runs [^\n]*multiple_choice$"
+    with pytest.raises(SuiteError, match=message):
+        prepare({"kind": "lm_eval", "id": "gsm8k"}, data, foundation)
     # The real list takes seconds to read.
     scan = lm_eval.tasks.TaskManager
     near = str(Path(lm_eval.tasks.__file__).parent / "piqa")
@@ -322,13 +326,19 @@ def test_a_task_file_says_what_the_installed_definition_says(name):
 
     task, _ = resolve(name, read_task_file(name), ROOT)
     folder = Path(lm_eval.tasks.__file__).parent
-    (found,) = {path.parent for path in folder.glob(f"*/{task.parameters.id}.yaml")}
-    manager = lm_eval.tasks.TaskManager(include_path=str(found), include_defaults=False)
-    definition = manager.task_index[task.parameters.id].cfg
-    assert (task.hub.repository, task.hub.config) == (
-        definition["dataset_path"],
-        definition.get("dataset_name"),
-    )
+    own_id = task.parameters.id.replace("{subject}", "anatomy")
+    patterns = ("*/{}.yaml", "{}/default.yaml", "*/{}/default.yaml", "*/*/{}.yaml")
+    near = {str(path.parent) for each in patterns for path in folder.glob(each.format(own_id))}
+    manager = lm_eval.tasks.TaskManager(include_path=sorted(near), include_defaults=False)
+    definition = manager.task_index[own_id].cfg
+    assert task.hub.repository == definition["dataset_path"]
+    if name == "mmlu":
+        # Subjects are configurations there, and rows here; lm-eval names no split to tune on.
+        assert definition["dataset_name"] == "anatomy"
+        assert (definition["test_split"], definition["fewshot_split"]) == ("test", "dev")
+        assert (task.hub.splits["test"], task.hub.splits["validation"]) == ("test", "dev")
+        return
+    assert task.hub.config == definition.get("dataset_name")
     own = {
         "train": definition.get("training_split"),
         "validation": definition.get("validation_split"),
@@ -339,6 +349,7 @@ def test_a_task_file_says_what_the_installed_definition_says(name):
 
 REAL = {
     "arc_easy": {"train": "validation", "test": "test"},
+    "boolq": {"train": "validation", "validation": "validation"},
     "openbookqa": {"train": "validation", "test": "test"},
     "piqa": {"train": "validation", "validation": "validation"},
     "hellaswag": {"train": "pseudo_train", "validation": "validation"},

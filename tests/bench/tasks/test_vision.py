@@ -60,12 +60,10 @@ def test_top1_and_top5_are_counted(task):
 
 
 def test_a_subset_is_scored_with_its_own_images(task):
-    """Every second one: right at once, then wrong."""
-    scored = task.evaluate(Echo(), batch_size=1, examples=2)
-    assert [(item["item"], item["top1"], item["top5"]) for item in scored.items] == [
-        (0, 1, 1),
-        (2, 0, 0),
-    ]
+    """Each as it is scored among all."""
+    whole, part = (task.evaluate(Echo(), batch_size=1, examples=n).items for n in (None, 2))
+    assert len(part) == 2
+    assert all(item == whole[item["item"]] for item in part)
 
 
 def test_chance_is_a_guess_among_the_models_classes(task):
@@ -102,7 +100,7 @@ IMAGES = np.zeros((2, 8, 8), dtype="float32")
 MALFORMED = {
     "2 images and 3 labels": (IMAGES, np.array([0, 1, 2])),
     "give floats in 0..1": (IMAGES.astype("uint8"), np.array([0, 1])),
-    "whole numbers from 0": (IMAGES, np.array([0, -1])),
+    r"i\.npz:2: label -1 is no whole number from 0": (IMAGES, np.array([0, -1])),
     "label 9 in the test split; the model has 6 classes": (IMAGES, np.array([0, 9])),
 }
 
@@ -142,3 +140,41 @@ def test_a_file_without_its_arrays_is_named(tmp_path):
     task = prepare({"kind": "image_classification"}, data, foundation)
     with pytest.raises(SuiteError, match=r"i\.npz: no array images or labels in it"):
         task.training_examples()
+
+
+def test_items_say_what_was_predicted_of_which_image(task):
+    """The prediction is the class with the highest score; equal images are one document."""
+    items = task.evaluate(Echo(), batch_size=3, examples=None).items
+    assert [item["prediction"] for item in items] == [0, 0, 1, 0]
+    assert [item["target"] for item in items] == [0, 1, 0, 0]
+    assert len({item["doc"] for item in items}) == 4
+
+
+def test_a_document_is_the_same_for_every_model(task, tmp_path):
+    """However a model takes its pixels; its scores are its own."""
+    settings = {**NEUTRAL, "mean": [1.0], "std": [2.0]}
+    foundation = Foundation(model=Echo(), kind="vision", image_settings=settings)
+    data = dict.fromkeys(("train", "test"), str(tmp_path / "four.npz"))
+    other = prepare({"kind": "image_classification"}, data, foundation)
+    one, two = (each.evaluate(Echo(), batch_size=3, examples=None) for each in (task, other))
+    assert [item["doc"] for item in one.items] == [item["doc"] for item in two.items]
+    assert one.scores_digest != two.scores_digest
+
+
+def test_scores_are_told_apart_where_no_decision_differs(task):
+    """The digest is of the scores themselves, bit for bit."""
+    nearly = Echo()
+    nearly.forward = lambda images: images.flatten(1)[:, :6] * (1 + 2**-20)
+    one, two = (task.evaluate(m, batch_size=3, examples=None) for m in (Echo(), nearly))
+    assert [item["top1"] for item in one.items] == [item["top1"] for item in two.items]
+    assert one.scores_digest != two.scores_digest
+    assert one.scores_digest == task.evaluate(Echo(), batch_size=1, examples=None).scores_digest
+
+
+def test_the_splits_are_in_the_record(task):
+    """Which was scored, and what each is."""
+    facts = task.evaluate(Echo(), batch_size=3, examples=None).facts
+    assert facts == {
+        "scored": "test",
+        "splits": dict.fromkeys(("train", "validation", "test"), "four.npz"),
+    }
