@@ -117,8 +117,8 @@ class ChoiceTask:
         compile_once()
         self.definition = definition
         self.data = data
-        # As lm-eval does: a model's positions are as many as it can read.
         self.length = min(length, _positions(foundation.model) or length)
+        self.limit = "task's length" if self.length == length else "model's positions"
         self.tokens = TokenCache(foundation.tokenizer, tokens)
         self.tokenizer = foundation.tokenizer
         self.left_out = left_out
@@ -224,7 +224,7 @@ class ChoiceTask:
         # A whole text is cut into windows.
         if size > self.length and not document.is_rolling:
             raise SuiteError(
-                f"{document.place}: a choice of {size} tokens, more than the task's length of "
+                f"{document.place}: a choice of {size} tokens, more than the {self.limit} of "
                 f"{self.length}"
             )
 
@@ -279,10 +279,12 @@ class ChoiceTask:
 
 
 def _positions(model: nn.Module) -> int | None:
-    """How many tokens the model was made to read; None if it does not say."""
+    """How many positions the model has learned; None where they are computed, without an end."""
     config: Any = model.config
-    positions: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return positions
+    text = config.get_text_config()
+    is_rotary = bool(getattr(text, "rope_parameters", None))
+    positions: int | None = getattr(text, "max_position_embeddings", None)
+    return None if is_rotary else positions
 
 
 def _rate(name: str, values: list[float], asked: list[Document]) -> Metric:

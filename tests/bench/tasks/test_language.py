@@ -17,6 +17,7 @@ from bench.tasks.sequences import IGNORED
 from bench.tasks.task import Task, batches, prepare, steps_for
 from offsite.models import Foundation, load_model
 from tests.bench.command import ROOT
+from tests.fakes import tiny_model
 
 DATA = ROOT / "tests" / "data"
 CHOICES = {split: str(DATA / "choices.jsonl") for split in ("train", "validation", "test")}
@@ -272,15 +273,18 @@ def test_malformed_rows_are_named(foundation, tmp_path, content, message):
         prepare({"kind": "perplexity"}, data, foundation).training_examples()
 
 
-def test_no_text_is_longer_than_the_models_positions(tmp_path):
-    """As lm-eval has it: a model that reads 256 tokens gets the last 256 of a context."""
+@pytest.mark.parametrize(("kind", "reads"), [("gpt2", 64), ("llama", 256)])
+def test_no_text_is_longer_than_learned_positions(tmp_path, kind, reads):
+    """A table of 64 positions ends there, whatever a task says; rotary ones go on."""
     row = {"question": "word " * 600, "choices": ["yes", "no"], "label": 0}
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps(row) + "\n")
-    owner = load_model(ROOT / "suites" / "models" / "tiny-lm")
-    positions = owner.model.config.max_position_embeddings
-    described = {"kind": "multiple_choice", "length": 4 * positions}
+    tokenizer = load_model(ROOT / "suites" / "models" / "tiny-lm").tokenizer
+    model = tiny_model(kind).eval()
+    model.resize_token_embeddings(len(tokenizer))
+    owner = Foundation(model=model, kind="language", tokenizer=tokenizer)
+    described = {"kind": "multiple_choice", "length": 256}
     task = prepare(described, {"train": str(file), "test": str(file)}, owner)
-    assert [len(e["input_ids"]) for e in task.training_examples()] == [positions]
+    assert [len(e["input_ids"]) for e in task.training_examples()] == [reads]
     done = task.evaluate(owner.model, batch_size=1, examples=None)
-    assert done.facts["length"] == positions
+    assert done.facts["length"] == reads
