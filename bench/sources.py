@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import SuiteError
+from bench.file_hash import file_sha256
 from bench.hub_cache import cached_commit, cached_snapshot, reason
 from bench.names import unknown
 from offsite.architectures import ARCHITECTURES
@@ -106,7 +107,7 @@ def _of_files(
     *,
     has_tokenizer: bool,
 ) -> Source:
-    hashes = {name: _sha256(path) for name, path in parts.items()}
+    hashes = {name: file_sha256(path) for name, path in parts.items()}
     return Source(
         location=location,
         digest="sha256:" + hashlib.sha256(canonical([prefix, hashes])).hexdigest(),
@@ -211,8 +212,3 @@ def _kind(config: dict[str, Any]) -> Literal["language", "vision"]:
 def model_type(config: dict[str, Any]) -> str:
     """The name in `ARCHITECTURES` of what a config.json describes, if it is there."""
     return "timm" if "architecture" in config else str(config.get("model_type"))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

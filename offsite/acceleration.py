@@ -55,18 +55,20 @@ def compiled_blocks(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def checkpointed_blocks(model: nn.Module) -> Iterator[None]:
     """Keep only what enters a block for the backward pass, and compute the rest again."""
-    untyped: Any = model
-    if hasattr(untyped, "set_grad_checkpointing"):  # timm
-        untyped.set_grad_checkpointing(True)
-    else:
-        _newest(untyped, "enable")({"use_reentrant": False})
+    _checkpoint(model, True)
     try:
         yield
     finally:
-        if hasattr(untyped, "set_grad_checkpointing"):
-            untyped.set_grad_checkpointing(False)
-        else:
-            _newest(untyped, "disable")()
+        _checkpoint(model, False)
+
+
+def _checkpoint(model: Any, is_on: bool) -> None:  # noqa: ANN401 - either library's
+    if hasattr(model, "set_grad_checkpointing"):  # timm
+        model.set_grad_checkpointing(is_on)
+    elif is_on:
+        _newest(model, "enable")({"use_reentrant": False})
+    else:
+        _newest(model, "disable")()
 
 
 def _newest(model: Any, verb: str) -> Any:  # noqa: ANN401 - a method of transformers'

@@ -10,7 +10,7 @@ Liger Kernel, arXiv 2410.10989).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,16 +51,10 @@ def next_token_loss(
     targets = labels[:, 1:].flatten()
     if scored is None:
         scored = (targets != IGNORED).nonzero().flatten()
-    name = _plain_head(model)
-    if name is None:
-        output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-        logits, targets = _chosen(output.logits, targets, scored)
-        return nn.functional.cross_entropy(logits.float(), targets)
-    head: nn.Linear = getattr(model, name)
-    with _without_head(model, name):
-        output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-    hidden, targets = _chosen(output.logits, targets, scored)
-    if not (torch.is_grad_enabled() and hidden.requires_grad):
+    states, head = _up_to_head(model, {"input_ids": input_ids, "attention_mask": attention_mask})
+    hidden, targets = _chosen(states, targets, scored)
+    is_trained = torch.is_grad_enabled() and hidden.requires_grad
+    if not (is_trained and isinstance(head, nn.Linear)):
         return nn.functional.cross_entropy(head(hidden).float(), targets)
     loss: Tensor = _HeadLoss.apply(hidden, head.weight, head.bias, targets)  # type: ignore[no-untyped-call]
     return loss
@@ -81,11 +75,9 @@ def next_token_scores(
     Returns:
         Two tensors of shape (tokens,): float32 and boolean.
     """
-    name = _plain_head(model)
     asked, rows = torch.unique(places, return_inverse=True)
-    with nullcontext() if name is None else _without_head(model, name):
-        states = model(**inputs, use_cache=False).logits.flatten(0, 1).index_select(0, asked)
-    head = nn.Identity() if name is None else getattr(model, name)
+    states, head = _up_to_head(model, inputs)
+    states = states.flatten(0, 1).index_select(0, asked)
     of_target = torch.empty(len(targets), dtype=torch.float32, device=states.device)
     likeliest = torch.empty_like(targets)
     size = PART[states.device.type]
@@ -104,6 +96,21 @@ def _chosen(states: Tensor, targets: Tensor, scored: Tensor) -> tuple[Tensor, Te
     if len(scored) == len(rows):
         return rows, targets
     return rows.index_select(0, scored), targets.index_select(0, scored)
+
+
+def _up_to_head(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor | None]
+) -> tuple[Tensor, nn.Module]:
+    """What enters the head, (batch, length, width), and the head: a linear one.
+
+    Of a model with another head, its logits and the identity.
+    """
+    name = _plain_head(model)
+    if name is None:
+        return model(**inputs, use_cache=False).logits, nn.Identity()
+    head: nn.Linear = getattr(model, name)
+    with _without_head(model, name):
+        return model(**inputs, use_cache=False).logits, head
 
 
 def _plain_head(model: PreTrainedModel) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from reports.cells import MEBIBYTES, PERCENT, Table, one_line, quality_style
 from reports.comparison import Comparison, Observed, Treatment
+from reports.observed_cells import WHOLE_MODEL
 from reports.record import SETTINGS
 
 SIZE_NOTES = (
@@ -64,7 +65,7 @@ def selection_notes(comparison: Comparison) -> Iterator[str]:
 
 
 def _row_name(row: Treatment) -> str:
-    words = (row.layout, row.compression or "full fine-tuning", row.tuning)
+    words = (row.layout, row.compression or WHOLE_MODEL.text, row.tuning)
     return one_line(" ".join(filter(None, words)))
 
 

@@ -31,6 +31,7 @@ _SHARED = (
     "offsite/sandwich.py",
 )
 _TASKS = (
+    "bench/file_hash.py",
     "bench/tasks/data.py",
     "bench/tasks/builtin.py",
     "bench/tasks/documents.py",

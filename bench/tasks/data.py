@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from bench.file_hash import file_sha256
 from bench.tasks import image_folders
 from bench.tasks.builtin import BUILTIN, fingerprint
 from reports.record import DRAWN, canonical
@@ -68,13 +69,13 @@ def local_data(files: Mapping[str, Path], builtin: str | None) -> LocalData:
     if builtin:
         return LocalData({}, fingerprint(builtin))
     classes = image_folders.class_names(path for path in files.values() if path.is_dir())
-    return LocalData({split: _sha256(path, classes) for split, path in files.items()})
+    return LocalData({split: _identity(path, classes) for split, path in files.items()})
 
 
-def _sha256(path: Path, classes: tuple[str, ...]) -> str:
+def _identity(path: Path, classes: tuple[str, ...]) -> str:
     if path.is_dir():
         return image_folders.fingerprint(path, classes)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_sha256(path)
 
 
 def scored_split(splits: Container[str]) -> Literal["test", "validation"]:

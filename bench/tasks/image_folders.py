@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.file_hash import file_sha256
 from reports.record import canonical
 
 
@@ -49,7 +50,7 @@ def fault(folder: Path) -> str:
 
 def fingerprint(folder: Path, classes: Iterable[str]) -> str:
     """The sha256 of a split: names and bytes of its files, and the classes that decide labels."""
-    hashes = {path.relative_to(folder).as_posix(): _sha256(path) for path in images(folder)}
+    hashes = {path.relative_to(folder).as_posix(): file_sha256(path) for path in images(folder)}
     content = {"classes": list(classes), "files": hashes}
     return hashlib.sha256(canonical(content)).hexdigest()
 
@@ -75,8 +76,3 @@ def _is_image(path: Path) -> bool:
             return True
     except OSError:
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -181,12 +181,8 @@ def _parquet(path: Path) -> Any:  # noqa: ANN401 - untyped library
     name and time and not by its content.
     """
     from datasets import Dataset
-    from pyarrow import parquet
 
-    try:
-        return Dataset(parquet.read_table(path))
-    except (OSError, ValueError) as error:
-        raise SuiteError(f"{path}: no parquet file that can be read") from error
+    return Dataset(rows.parquet_table(path))
 
 
 def _npz(path: Path) -> tuple[Any, Any]:

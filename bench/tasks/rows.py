@@ -84,15 +84,24 @@ def _jsonl(path: Path) -> list[dict[str, Any]]:
     return result
 
 
-def _parquet(path: Path) -> list[dict[str, Any]]:
+def parquet_table(path: Path) -> Any:  # noqa: ANN401 - untyped library
+    """A file as an Arrow table.
+
+    Raises:
+        SuiteError: it cannot be read.
+    """
     from pyarrow import ArrowException
     from pyarrow.parquet import read_table
 
     try:
-        found: list[dict[str, Any]] = read_table(path).to_pylist()
+        return read_table(path)
     except (ArrowException, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SuiteError(f"{path}: not Parquet ({reason})") from None
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = parquet_table(path).to_pylist()
     if not found:
         raise SuiteError(f"{path} has no rows")
     return found

@@ -89,18 +89,14 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]
         )
         answers: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
         for batch in token_tree.batches(made, override_bs or int(self.batch_size)):
-            numbers = [(b, number) for b, row in enumerate(batch) for number in row.paths]
-            wanted = []
-            for b, number in numbers:
-                count = len(requests[number][2])
-                path = batch[b].paths[number]
-                wanted.append((b, path[-count:], whole[number][-count:]))
-            scores, is_top = self._scored(batch, wanted)
-            sizes = [len(targets) for _, _, targets in wanted]
-            parts = zip(
-                numbers, torch.split(scores, sizes), torch.split(is_top, sizes), strict=True
-            )
-            for (_, number), score, top in parts:
+            paths = [(b, *each) for b, row in enumerate(batch) for each in row.paths.items()]
+            sizes = [len(requests[number][2]) for _, number, _ in paths]
+            wanted = [
+                (b, path[-size:], whole[number][-size:])
+                for (b, number, path), size in zip(paths, sizes, strict=True)
+            ]
+            parts = (torch.split(each, sizes) for each in self._scored(batch, wanted))
+            for (_, number, _), score, top in zip(paths, *parts, strict=True):
                 answers[number] = float(score.double().sum()), bool(top.all())
         for (texts, _, _), answer in zip(requests, answers, strict=True):
             if texts is not None:
