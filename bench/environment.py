@@ -20,6 +20,8 @@ from reports.record import canonical
 
 PACKAGES = ("torch", "transformers", "timm", "peft", "lm-eval", "datasets", "numpy", "scikit-learn")
 """Versions that every record names."""
+CODE = ("bench", "offsite")
+"""Packages whose code makes results; what is made from results has no part in them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +83,24 @@ def facts() -> dict[str, Any]:
     return {
         "commit": commit,
         "dirty": dirty,
+        "code": code(),
         "machine": asdict(this_machine()),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "offsite-bench": version("offsite-bench"),
     }
+
+
+@functools.cache
+def code() -> str:
+    """sha256 of the program's own source files: what made a number, committed or not."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for package in CODE:
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -65,19 +65,23 @@ def run_plan(
     store: Store,
     executor: Executor,
     *,
+    runs: Sequence[tuple[Stage, int]] | None = None,
     on_start: Callable[[Stage, int], None] = lambda stage, repeat: None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Summary:
     """Bring every stage of `plan` to its records, one after another.
 
     A stage that fails leaves an attempt with its reason, and the stages that need it are
-    skipped; the others go on. Running again tries what has no record.
+    skipped; the others go on. Running again tries what has no record. With `runs`, exactly those
+    repeats are made here, and no other record stands for one.
     """
     name = store.save_plan(plan.to_bytes())
     summary = Summary()
     broken: dict[str, str] = {}
-    for stage, repeat in plan.runs():
-        event = _bring(stage, repeat, name, store, executor, broken, on_start)
+    is_there = _is_there if runs is None else _was_run_here
+    for stage, repeat in plan.runs() if runs is None else runs:
+        run = _Run(stage, repeat, name, store, executor, is_there)
+        event = _bring(run, broken, on_start)
         if event.status in ("failed", "skipped"):
             broken.setdefault(stage.digest, f"{stage.kind} {stage.digest[:12]} {event.reason}")
         summary.events.append(event)
@@ -120,29 +124,39 @@ def stop_on_signals() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-def _bring(
-    stage: Stage,
-    repeat: int,
-    plan_name: str,
-    store: Store,
-    executor: Executor,
-    broken: dict[str, str],
-    on_start: Callable[[Stage, int], None],
-) -> Event:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One repeat of one stage, and all that it takes to make it."""
+
+    stage: Stage
+    repeat: int
+    plan_name: str
+    store: Store
+    executor: Executor
+    is_there: Callable[[Store, Stage, int], bool]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its record is there."""
+        return self.is_there(self.store, self.stage, self.repeat)
+
+
+def _bring(run: _Run, broken: dict[str, str], on_start: Callable[[Stage, int], None]) -> Event:
+    stage, repeat, store = run.stage, run.repeat, run.store
     start = time.perf_counter()
     # What failed once is not tried again and again in one run.
     cause = next((broken[need] for need in (*stage.needs, stage.digest) if need in broken), None)
     while True:
-        if _is_there(store, stage, repeat):
+        if run.is_done:
             return Event(stage, repeat, "reused", 0.0)
         if cause:
             _attempt(store, stage, repeat, "skipped", cause)
             return Event(stage, repeat, "skipped", 0.0, cause)
         with store.claim(run_name(stage.digest, repeat)) as is_ours:
             # Another runner may have finished it between the look and the claim.
-            if is_ours and not _is_there(store, stage, repeat):
+            if is_ours and not run.is_done:
                 on_start(stage, repeat)
-                return _execute(stage, repeat, plan_name, store, executor, start)
+                return _execute(run, start)
         time.sleep(WAIT)
 
 
@@ -150,12 +164,16 @@ def _is_there(store: Store, stage: Stage, repeat: int) -> bool:
     return repeat not in store.lacks(stage.digest, this_machine().fingerprint, stage.repeats)
 
 
-def _execute(
-    stage: Stage, repeat: int, plan_name: str, store: Store, executor: Executor, start: float
-) -> Event:
+def _was_run_here(store: Store, stage: Stage, repeat: int) -> bool:
+    return store.record_path(stage.digest, this_machine().fingerprint, repeat).exists()
+
+
+def _execute(run: _Run, start: float) -> Event:
+    stage, repeat, store = run.stage, run.repeat, run.store
     log = store.log_path(stage.digest)
     try:
-        status = executor.run(store.root, plan_name, run_name(stage.digest, repeat), log)
+        name = run_name(stage.digest, repeat)
+        status = run.executor.run(store.root, run.plan_name, name, log)
     except Interrupted as interruption:
         _attempt(store, stage, repeat, "interrupted", f"stopped by {interruption}")
         raise

@@ -107,10 +107,16 @@ class Store:
         ]
         return min(missing, key=len, default=list(range(repeats)))
 
-    def find(self, digest: str, machine: str) -> Path | None:
-        """A record to reuse: this machine's, else that of any other machine."""
-        own = self.record_path(digest, machine)
-        return own if own.exists() else min(self._records(digest), default=None)
+    def find(self, digest: str, machine: str, repeat: int = 0) -> Path | None:
+        """A record to go on from: this machine's of that repeat, else its first, else any other's.
+
+        So what is made again from the start rests on what was made again before it.
+        """
+        for number in (repeat, 0):
+            own = self.record_path(digest, machine, number)
+            if own.exists():
+                return own
+        return min(self._records(digest), default=None)
 
     def has(self, digest: str) -> bool:
         """Whether any machine has left a record of the stage."""

@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
             from bench.measure.cuda import CudaMemory
 
             memory.use_gpu(CudaMemory())
-        work = Work(stage, store, this_machine().fingerprint, scratch, memory)
+        work = Work(stage, store, this_machine().fingerprint, scratch, memory, repeat)
         module, _, name = KINDS[stage.kind].function.partition(":")
         result: StageResult = getattr(importlib.import_module(module), name)(work)
         line = write_rows(scratch / "memory.jsonl", memory.timeline())

@@ -5,24 +5,34 @@ This is where rows become the paper's question: the same model, the same task, f
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
-
+from reports.budget import Budget
+from reports.items import read_items
 from reports.record import ORACLE
-from reports.results import NOT_RUN
-from reports.statistics import Better, Run
+from reports.results import NOT_RUN, Entry
+from reports.statistics.intervals import Better, Estimate, Run, Scores, gain
+from reports.statistics.ties import Rank, ranks
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 QUALITY = ("top1", "acc", "exact_match", "perplexity", "word_perplexity", "acc_norm", "top5")
 """Metrics of a setting, the one to show first coming first."""
 THROUGHPUTS = ("throughput_tokens_real", "throughput_samples")
 MEMORIES = ("peak_memory_allocated", "peak_memory_process")
+CHOSEN_ON_SCORED = "paper"
+"""The rule by which a training chose its checkpoint on the split that is scored."""
 ANY_CHECKPOINT = "any checkpoint"
 """Where plug-ins stand that are no results: of checkpoints that were not chosen."""
+
+
+NO_SCORES = Scores(values={})
 
 
 class Treatment(NamedTuple):
@@ -42,41 +52,7 @@ class Failure(NamedTuple):
     reason: str
 
 
-class Entry(NamedTuple):
-    """One row of the tidy table, with None for what is empty."""
-
-    model: str
-    layout: str
-    compression: str
-    tuning: str
-    task: str
-    seed: int | None
-    setting: str
-    metric: str
-    value: float | None
-    unit: str
-    better: str
-    stderr: float | None
-    n: int | None
-    stage: str
-    machine: str
-    outcome: str
-    reason: str
-    grade: str
-    phase: str
-    repeat: int | None
-    peer: str
-    chance: float | None
-    source: str
-    data: str
-    examples: int | None
-    experimental: str
-    selection: str
-    step: int | None
-    checkpoint: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Observed:
     """One metric in one place: what was measured, by seed, and what was not."""
 
@@ -101,6 +77,12 @@ class Observed:
     """To how many items the evaluation was cut; None if it scored the whole split."""
     scored: frozenset[tuple[int | None, int | None]] = frozenset()
     """`examples` and `items` of every value: more than one where they are not alike."""
+    scores: Scores = NO_SCORES
+    """The values again, by item where every seed scored the same ones."""
+    stages: tuple[str, ...] = ()
+    """Digests of the stages whose records hold the values, or say why there are none."""
+    is_chosen_on_scored: bool = False
+    """Whether a checkpoint it is of was chosen on the very split that is scored."""
 
     @property
     def numbers(self) -> list[float]:
@@ -112,14 +94,19 @@ class Observed:
         """The mean over seeds, where there is any value."""
         return fmean(self.values.values())
 
+    @cached_property
+    def estimate(self) -> Estimate:
+        """Mean and interval, over items too where they are known; only where there is any value."""
+        return self.scores.spread.estimate
+
     def is_comparable(self, other: Observed) -> bool:
         """Whether every value of both was scored on the same items."""
         return len(self.scored | other.scored) <= 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One model on one task."""
+    """One model on one task. Without slots: what many tables ask for is worked out once."""
 
     model: str
     task: str
@@ -130,8 +117,22 @@ class Comparison:
     """In plan order, tuning the whole model first."""
     entries: Mapping[tuple[str, Treatment], Sequence[Entry]]
     """By setting or, for what is not an evaluation, by stage kind; ANY_CHECKPOINT apart."""
+    seeds: int = 0
+    """The most that were planned for any row."""
+    items: Mapping[str, int] = field(default_factory=dict)
+    """How many items most evaluations scored, by metric."""
+    _seen: dict[tuple[object, ...], Observed] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """What was observed before."""
+    _gaps: dict[tuple[str, ...], Estimate | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    _ranked: dict[tuple[frozenset[Treatment], str], Mapping[Treatment, Rank]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
-    @property
+    @cached_property
     def reference(self) -> Treatment | None:
         """Full fine-tuning: tuning `full` if it was planned, else the first that was."""
         whole = [t for t in self.treatments if not t.layout and t.tuning]
@@ -147,7 +148,7 @@ class Comparison:
         """The emulators whose disclosure was asked for, in plan order."""
         return tuple(treatment for role, treatment in self.entries if role == "disclose")
 
-    @property
+    @cached_property
     def sources(self) -> frozenset[str]:
         """Digests of what was loaded as this model."""
         found = (entry.source for entries in self.entries.values() for entry in entries)
@@ -158,12 +159,12 @@ class Comparison:
         found = (entry for entries in self.entries.values() for entry in entries)
         return frozenset(entry.data for entry in found if entry.data and entry.stage in stages)
 
-    @property
+    @cached_property
     def throughput(self) -> str:
         """The speed to show: real tokens where there are tokens, else samples."""
         return self._first_told(THROUGHPUTS)
 
-    @property
+    @cached_property
     def memory(self) -> str:
         """The memory to show: the GPU's where training ran on one, else the process's."""
         return self._first_told(MEMORIES)
@@ -181,10 +182,9 @@ class Comparison:
 
     def setting(self, setting: str, treatment: Treatment, metric: str) -> Observed:
         """A quality metric of one of the five settings, seen from one row."""
-        sources = self._sources(setting, treatment)
-        return self._observe(sources, lambda e: e.metric == metric and e.phase != "train")
+        return self._observe(self._sources(setting, treatment), metric, ("", "evaluate"))
 
-    @property
+    @cached_property
     def peers(self) -> tuple[str, ...]:
         """Other training loops that were run too."""
         roles = (role.partition("@")[2] for role, _ in self.entries)
@@ -199,13 +199,40 @@ class Comparison:
         sources = [(f"tune{by}", treatment), ("emulator", emulator)]
         if not treatment.layout:
             sources = [(f"finetune{by}", treatment)]
-        return self._observe(sources, lambda e: e.metric == metric and e.phase in ("", phase))
+        return self._observe(sources, metric, ("", phase))
+
+    def train_seconds(self, treatment: Treatment) -> Observed:
+        """How long all steps of a training took, on the machine whose speed is shown."""
+        role = "tune" if treatment.layout else "finetune"
+        entries = list(self.entries.get((role, treatment), ()))
+        emulator = Treatment(treatment.layout, treatment.compression, "")
+        upstream = list(self.entries.get(("emulator", emulator), ())) if treatment.layout else []
+        timed = [
+            e._replace(value=e.train_seconds, unit="s", better="lower", grade="", reason="")
+            for e in entries
+            if e.metric == "step_time_median"
+        ]
+        return _observed(entries, upstream, timed)
+
+    def build_seconds(self, treatment: Treatment) -> Observed:
+        """How long it took to build the emulator of a row."""
+        emulator = Treatment(treatment.layout, treatment.compression, "")
+        return self._observe([("emulator", emulator)], "build_seconds")
+
+    def budgets(self, rows: Iterable[Treatment]) -> Mapping[Budget, tuple[Treatment, ...]]:
+        """The rows by what their trainings were given."""
+        found: dict[Budget, dict[Treatment, None]] = defaultdict(dict)
+        for row in rows:
+            for entry in self.entries.get(("tune" if row.layout else "finetune", row), ()):
+                if entry.outcome == "ok" and entry.budget is not None:
+                    found[entry.budget][row] = None
+        return {budget: tuple(rows) for budget, rows in found.items()}
 
     def disclosed(self, metric: str, treatment: Treatment) -> Observed:
         """What the owner gave away with an emulator."""
         emulator = Treatment(treatment.layout, treatment.compression, "")
         sources = [("disclose", emulator), ("emulator", emulator)]
-        return self._observe(sources, lambda e: e.metric == metric)
+        return self._observe(sources, metric)
 
     def selections(self) -> Mapping[str, tuple[Treatment, ...]]:
         """The rows by what their checkpoint was chosen on; the empty text where there was one."""
@@ -233,6 +260,27 @@ class Comparison:
                 if entry.seed not in best or score > best[entry.seed][0]:
                     best[entry.seed] = (score, entry)
         return {seed: entry for seed, (_, entry) in best.items() if seed not in incomplete}
+
+    def gap(self, treatment: Treatment, metric: str) -> Estimate | None:
+        """How much better a plug-in is than the emulator it was tuned with; None without both."""
+        asked = (*treatment, metric)
+        if asked not in self._gaps:
+            plug_in = self.setting("plug_in", treatment, metric)
+            emulator = self.setting("emulator_finetuned", treatment, metric)
+            self._gaps[asked] = gain(plug_in.scores, emulator.scores, plug_in.better)
+        return self._gaps[asked]
+
+    def ranks(self, rows: Iterable[Treatment], metric: str) -> Mapping[Treatment, Rank]:
+        """How the plug-ins of some rows stand to each other; empty where that has no meaning."""
+        known = [row for row in rows if row.layout and self.setting("plug_in", row, metric).values]
+        asked = (frozenset(known), metric)
+        if asked not in self._ranked:
+            observed = [self.setting("plug_in", row, metric) for row in known]
+            is_alike = all(each.is_comparable(observed[0]) for each in observed)
+            scores = [each.scores for each in observed] if is_alike and len(known) > 1 else []
+            found = ranks(scores, self.better(metric))
+            self._ranked[asked] = dict(zip(known, found, strict=False))
+        return self._ranked[asked]
 
     def oracle(self, treatment: Treatment, metric: str) -> Observed:
         """The score of `best_checkpoints`."""
@@ -274,12 +322,24 @@ class Comparison:
         return [(setting, treatment), ("tune", treatment), ("emulator", emulator)]
 
     def _observe(
-        self, sources: list[tuple[str, Treatment]], matches: Callable[[Entry], bool]
+        self,
+        sources: Sequence[tuple[str, Treatment]],
+        metric: str,
+        phases: tuple[str, ...] | None = None,
     ) -> Observed:
-        found = [self.entries.get(source, ()) for source in sources]
-        entries = list(found[0]) if found else []
-        upstream = [entry for source in found[1:] for entry in source]
-        return _observed(entries, upstream, [e for e in entries if matches(e)])
+        """What the first source says of a metric, and the others of why it does not."""
+        asked = (*sources, metric, phases)
+        if asked not in self._seen:
+            found = [self.entries.get(source, ()) for source in sources]
+            entries = list(found[0]) if found else []
+            upstream = [entry for source in found[1:] for entry in source]
+            matching = [
+                entry
+                for entry in entries
+                if entry.metric == metric and (phases is None or entry.phase in phases)
+            ]
+            self._seen[asked] = _observed(entries, upstream, matching)
+        return self._seen[asked]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,10 +352,10 @@ class Compared:
     """Every model, with what belongs to it and to no task."""
 
 
-def compared(frame: pd.DataFrame) -> Compared:
+def compared(table: Sequence[Entry] | pd.DataFrame) -> Compared:
     """Put the rows of the tidy table together that are to be compared."""
     by_pair: dict[tuple[str, str], list[Entry]] = defaultdict(list)
-    for entry in _entries(frame):
+    for entry in table if isinstance(table, Sequence) else _entries(table):
         by_pair[entry.model, entry.task].append(entry)
     tasks = tuple(
         _comparison(model, task, [*by_pair.get((model, ""), ()), *entries])
@@ -327,7 +387,18 @@ def _comparison(model: str, task: str, entries: list[Entry]) -> Comparison:
         metrics=tuple(metric for metric in QUALITY if metric in scored),
         treatments=_treatments([e for e in entries if e.task]),
         entries=dict(placed),
+        seeds=max((len({e.seed for e in found}) for found in placed.values()), default=0),
+        items=_usual_items(entries),
     )
+
+
+def _usual_items(entries: list[Entry]) -> dict[str, int]:
+    """How many items most evaluations scored; of equally many the larger number."""
+    counts: dict[str, Counter[int]] = defaultdict(Counter)
+    for e in entries:
+        if e.stage == "evaluate" and e.n is not None:
+            counts[e.metric][e.n] += 1
+    return {metric: max(found, key=lambda n: (found[n], n)) for metric, found in counts.items()}
 
 
 def _treatments(entries: list[Entry]) -> tuple[Treatment, ...]:
@@ -347,8 +418,11 @@ def _observed(entries: list[Entry], upstream: list[Entry], matching: list[Entry]
     for e in matching:
         if e.value is not None:
             by_seed[e.seed].append(e.value)
+    means = {seed: fmean(values) for seed, values in by_seed.items()}
     return Observed(
-        values={seed: fmean(values) for seed, values in by_seed.items()},
+        values=means,
+        scores=_scores(measured, means),
+        stages=tuple(dict.fromkeys(e.digest for e in measured or (*entries, *upstream))),
         runs={(e.seed, e.repeat): e.value for e in matching if e.value is not None},
         failures=_failures(entries, upstream, set(by_seed)),
         unmeasured=next((e.reason for e in matching if e.value is None), ""),
@@ -360,6 +434,21 @@ def _observed(entries: list[Entry], upstream: list[Entry], matching: list[Entry]
         stderr=max((e.stderr for e in measured if e.stderr is not None), default=None),
         examples=next((e.examples for e in measured if e.examples is not None), None),
         scored=frozenset((e.examples, e.n) for e in measured),
+        is_chosen_on_scored=any(e.selection == CHOSEN_ON_SCORED for e in upstream),
+    )
+
+
+def _scores(measured: list[Entry], means: Mapping[int | None, float]) -> Scores:
+    """By item, if all seeds scored the same ones; of several repeats the first stands for all."""
+    found = {e.seed: e.items for e in reversed(measured) if e.items is not None}
+    documents = {items.documents for items in found.values()}
+    if len(documents) != 1 or len(found) < len(means):
+        return Scores(values=means)
+    metric = measured[0].metric
+    return Scores(
+        values=means,
+        by_item={seed: read_items(metric, found[seed], value) for seed, value in means.items()},
+        documents=documents.pop(),
     )
 
 

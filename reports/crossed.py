@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from reports.cells import one_line
-from reports.observed_cells import SETTING_NAMES
 from reports.results import PlannedStage, StageRun
+from reports.tables.cells import one_line
+from reports.tables.observed_cells import SETTING_NAMES
 
 IDENTITY = "identity"
 """The compression that keeps the whole middle: its emulator is the full model."""

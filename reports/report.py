@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reports.appendix import parameters_table, runs_table
-from reports.cells import Table, one_line
+from reports.blobs import kept
+from reports.collector import resting
 from reports.comparison import compared
-from reports.compression_tables import compression_tables
 from reports.crossed import crossed_scores
-from reports.disclosure_tables import disclosure_tables, leak_tables
-from reports.efficiency_tables import efficiency_tables
-from reports.figures import Picture, settings_pictures
-from reports.notes import shared_notes
-from reports.oracle_tables import oracle_tables
-from reports.published_tables import published_tables
+from reports.figures.gallery import gallery
+from reports.figures.style import Picture
+from reports.provenance import Provenance, provenance
 from reports.record import Record
-from reports.results import PlanFile, StageRun, frame, read_stages
-from reports.tables import further_tables, settings_tables
+from reports.results import PlanFile, StageRun, read_stages, rows
+from reports.tables.appendix import parameters_table, runs_table
+from reports.tables.break_even import break_even_tables
+from reports.tables.cells import Table, one_line
+from reports.tables.compressions import compression_tables
+from reports.tables.disclosure import disclosure_tables, leak_tables
+from reports.tables.efficiency import efficiency_tables
+from reports.tables.notes import shared_notes
+from reports.tables.oracle import oracle_tables
+from reports.tables.positions import position_tables
+from reports.tables.settings import further_tables, settings_tables
+from reports.tables.tasks import task_tables
+from reports.tables.tunings import tuning_tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +65,10 @@ class Report:
     pictures: tuple[Picture, ...]
     further: tuple[Table, ...]
     """Other quality metrics, then the settings and the stages."""
+    figures_note: str = ""
+    """Says that not every picture was drawn; empty where all were."""
+    provenance: Provenance = field(default_factory=Provenance)
+    """The stages again, to be found from a number."""
 
     @property
     def title(self) -> str:
@@ -71,9 +82,11 @@ class Report:
 
     def own_notes(self, table: Table) -> tuple[str, ...]:
         """What a main table has to say beyond the legend."""
-        return tuple(note for note in table.notes if note not in self.legend)
+        legend = self.legend
+        return tuple(note for note in table.notes if note not in legend)
 
 
+@resting()
 def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> Report:
     """Gather the report of one plan.
 
@@ -82,7 +95,8 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
     """
     runs = read_stages(results, plan)
     shown = machine or _busiest(runs)
-    found = compared(frame(runs, machine=shown, with_not_run=True))
+    found = compared(rows(runs, machine=shown, with_not_run=True))
+    drawn = gallery(found, kept(results, runs, shown))
     return Report(
         suite=one_line(plan.suite),
         profile=one_line(plan.profile or ""),
@@ -91,19 +105,24 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
         facts=tuple(_facts(runs, shown)),
         tables=(
             *settings_tables(found),
+            *task_tables(found),
             *oracle_tables(found),
             *efficiency_tables(found),
             *compression_tables(found),
+            *tuning_tables(found),
+            *position_tables(found),
+            *break_even_tables(found),
             *disclosure_tables(found),
-            *published_tables(found),
         ),
-        pictures=settings_pictures(found),
+        pictures=drawn.pictures,
+        figures_note=drawn.note,
         further=(
             *further_tables(found),
             *leak_tables(found),
             parameters_table(runs),
             runs_table(runs),
         ),
+        provenance=provenance(results, plan, runs),
     )
 
 

@@ -10,14 +10,19 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reports.budget import Budget, budget_of
+from reports.collector import resting
 from reports.errors import BadRecord, ReportError
-from reports.record import Metric, Record, read_record
+from reports.record import ItemScores, Metric, Record, read_record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = {
     "suite": "string",
@@ -56,11 +61,15 @@ FURTHER_COLUMNS = {
     "selection": "string",
     "step": "Int64",
     "checkpoint": "Int64",
+    "items": "object",
+    "budget": "object",
+    "train_seconds": "Float64",
 }
 """What our own tables need beside the documented columns: what knowing nothing scores, the digest
 of the model that went in and the identity of the task's data, how many examples the evaluation was
 cut to, why the compression is experimental, what a training chose its checkpoint on and which step
-that was, and which checkpoint an evaluation took if it was not the chosen one."""
+that was, which checkpoint an evaluation took if it was not the chosen one, the metric by item, and
+how much a training was given and how long its steps took."""
 
 NOT_RUN = "not run"
 """Stands where an outcome would, for a stage that left nothing. No record has it."""
@@ -111,6 +120,49 @@ class PlanFile(BaseModel):
     profile: str | None = None
     """None: the suite as it stands."""
     stages: tuple[PlannedStage, ...]
+    name: str = ""
+    """What the store calls the plan; it is not in the file."""
+
+
+class Entry(NamedTuple):
+    """One row of the table, in the order of COLUMNS and FURTHER_COLUMNS; None for what is empty."""
+
+    suite: str
+    case: str
+    model: str
+    layout: str
+    compression: str
+    tuning: str
+    task: str
+    seed: int | None
+    setting: str
+    metric: str
+    value: float | None
+    unit: str
+    better: str
+    stderr: float | None
+    n: int | None
+    stage: str
+    digest: str
+    machine: str
+    outcome: str
+    reason: str
+    grade: str
+    phase: str
+    repeat: int | None
+    commit: str
+    peer: str
+    chance: float | None
+    source: str
+    data: str
+    examples: int | None
+    experimental: str
+    selection: str
+    step: int | None
+    checkpoint: int | None
+    items: ItemScores | None
+    budget: Budget | None
+    train_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +189,8 @@ def read_plan(path: Path) -> PlanFile:
         ReportError: not a plan, or of a schema this version does not read.
     """
     try:
-        return PlanFile.model_validate(json.loads(path.read_bytes()))
+        plan = PlanFile.model_validate(json.loads(path.read_bytes()))
+        return plan.model_copy(update={"name": path.stem})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "plan"
@@ -160,6 +213,7 @@ def missing(results: Path, plan: PlanFile) -> list[PlannedStage]:
     return [run.planned for run in read_stages(results, plan) if not run.found]
 
 
+@resting()
 def read_stages(results: Path, plan: PlanFile | None) -> list[StageRun]:
     """Every stage of the plan, or of the whole store, with its records, each file read once.
 
@@ -167,12 +221,37 @@ def read_stages(results: Path, plan: PlanFile | None) -> list[StageRun]:
         BadRecord: a record is damaged, or lies under another stage's name.
     """
     records = _files_by_digest(results / "records")
-    attempts = _attempts_by_digest(results / "attempts")
-    planned = _planned(plan) if plan else _planned_anywhere(results, [*records, *attempts])
+    tried = {folder.name: folder for folder in (results / "attempts").glob("[!.]*")}
+    if plan:
+        planned = _planned(plan)
+    else:
+        failed = [digest for digest, folder in tried.items() if _attempts(folder)]
+        planned = _planned_anywhere(results, [*records, *failed])
     return [
-        _read_stage(suite, stage, records.get(stage.digest, ()), attempts.get(stage.digest, ()))
+        _read_stage(suite, stage, records.get(stage.digest, ()), tried.get(stage.digest))
         for suite, stage in planned
     ]
+
+
+def rows(
+    runs: Iterable[StageRun],
+    *,
+    machine: str | None = None,
+    whole_store: bool = False,
+    with_not_run: bool = False,
+) -> list[Entry]:
+    """Lay stages out in rows, with the further columns.
+
+    `whole_store` keeps every machine's rows; otherwise quality comes from one machine a stage.
+    `with_not_run` adds a row for a stage that left nothing, as a table must tell "not run" from
+    "not asked for".
+    """
+    found: list[Entry] = []
+    for run in runs:
+        found.extend(_stage_rows(run, machine, whole_store))
+        if with_not_run and not run.found:
+            found.append(_row(run, _Told(), None))
+    return found
 
 
 def frame(
@@ -182,19 +261,12 @@ def frame(
     whole_store: bool = False,
     with_not_run: bool = False,
 ) -> pd.DataFrame:
-    """Lay stages out as the tidy long table, with the further columns.
+    """The same rows as a data frame, for programs; our own tables are made without pandas."""
+    import pandas as pd  # takes half a second
 
-    `whole_store` keeps every machine's rows; otherwise quality comes from one machine a stage.
-    `with_not_run` adds a row for a stage that left nothing, as a table must tell "not run" from
-    "not asked for".
-    """
-    rows: list[tuple[Any, ...]] = []
-    for run in runs:
-        rows.extend(_stage_rows(run, machine, whole_store))
-        if with_not_run and not run.found:
-            rows.append(_row(run, None, None))
+    found = rows(runs, machine=machine, whole_store=whole_store, with_not_run=with_not_run)
     types = COLUMNS | FURTHER_COLUMNS
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(types)
+    columns = list(zip(*found, strict=True)) if found else [()] * len(types)
     return pd.DataFrame(
         {
             name: pd.Series(list(column), dtype=dtype)
@@ -211,16 +283,14 @@ def is_machine_bound(metric: str, unit: str) -> bool:
 
 def _files_by_digest(folder: Path) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.glob("[0-9a-f][0-9a-f]/[!.]*.json")):
-        files[path.name.partition(".")[0]].append(path)
+    for name in sorted(glob("[0-9a-f][0-9a-f]/[!.]*.json", root_dir=folder)):
+        files[name[3:].partition(".")[0]].append(folder / name)
     return files
 
 
-def _attempts_by_digest(folder: Path) -> dict[str, list[Path]]:
-    files: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.glob("[!.]*/[!.]*.json")):
-        files[path.parent.name].append(path)
-    return files
+def _attempts(folder: Path | None) -> list[Path]:
+    """The failures of one stage. Its folder holds the logs of successes too."""
+    return sorted(folder.glob("[!.]*.json")) if folder else []
 
 
 def _planned(plan: PlanFile) -> list[tuple[str, PlannedStage]]:
@@ -253,7 +323,7 @@ def _shared_label(owners: list[tuple[str, PlannedStage]]) -> tuple[str, PlannedS
 
 
 def _read_stage(
-    suite: str, stage: PlannedStage, records: Iterable[Path], attempts: Iterable[Path]
+    suite: str, stage: PlannedStage, records: Iterable[Path], tried: Path | None
 ) -> StageRun:
     read = [_read_named(path, stage.digest) for path in records]
     whole = sorted(
@@ -263,7 +333,7 @@ def _read_stage(
     if whole:
         return StageRun(suite=suite, planned=_with_kind(stage, whole[0]), records=tuple(whole))
     failed = [record for record in read if record.outcome != "ok"]
-    failed += [_read_named(path, stage.digest) for path in attempts]
+    failed += [_read_named(path, stage.digest) for path in _attempts(tried)]
     if not failed:
         return StageRun(suite=suite, planned=stage, records=())
     latest = max(failed, key=lambda record: str(record.observed.get("started", "")))
@@ -281,19 +351,20 @@ def _with_kind(stage: PlannedStage, record: Record) -> PlannedStage:
     return stage if stage.kind else stage.model_copy(update={"kind": record.kind})
 
 
-def _stage_rows(run: StageRun, machine: str | None, whole_store: bool) -> Iterator[tuple[Any, ...]]:
+def _stage_rows(run: StageRun, machine: str | None, whole_store: bool) -> Iterator[Entry]:
     everything = whole_store and machine is None
     quality_machine = _quality_machine(run.found, machine)
     for record in run.found:
+        told = _told(record)
         everything_here = everything or record.machine == quality_machine
         # What a failed stage managed to measure is not a result.
         metrics = record.metrics if record.outcome == "ok" else ()
         if not metrics and everything_here:
-            yield _row(run, record, None)
+            yield _row(run, told, None)
         for metric in metrics:
             bound = is_machine_bound(metric.metric, metric.unit)
             if (machine in (None, record.machine)) if bound else everything_here:
-                yield _row(run, record, metric)
+                yield _row(run, told, metric)
 
 
 def _quality_machine(records: tuple[Record, ...], machine: str | None) -> str | None:
@@ -301,10 +372,45 @@ def _quality_machine(records: tuple[Record, ...], machine: str | None) -> str | 
     return machine if machine in names else next(iter(names), None)
 
 
-def _row(run: StageRun, record: Record | None, metric: Metric | None) -> tuple[Any, ...]:
-    """The values of one row, in the order of COLUMNS and FURTHER_COLUMNS."""
+class _Told(NamedTuple):
+    """What a record says beside its metrics."""
+
+    machine: str = ""
+    outcome: str = NOT_RUN
+    reason: str = ""
+    repeat: int | None = None
+    commit: str = ""
+    source: str = ""
+    data: str = ""
+    examples: int | None = None
+    experimental: str = ""
+    selection: str = ""
+    step: int | None = None
+    budget: Budget | None = None
+    train_seconds: float | None = None
+
+
+def _told(record: Record) -> _Told:
+    return _Told(
+        machine=record.machine,
+        outcome=record.outcome,
+        reason=record.reason or "",
+        repeat=record.repeat,
+        commit=str(record.environment.get("commit") or ""),
+        source=record.inputs.get("model", ""),
+        data=record.inputs.get("data", ""),
+        examples=_examples(record.params),
+        experimental=_experimental(record.facts),
+        selection=_selection(record.facts),
+        step=_step(record.facts),
+        budget=budget_of(record),
+        train_seconds=_train_seconds(record.facts),
+    )
+
+
+def _row(run: StageRun, told: _Told, metric: Metric | None) -> Entry:
     labels = run.planned.labels
-    return (
+    return Entry(
         run.suite,
         labels.case,
         labels.model,
@@ -322,22 +428,25 @@ def _row(run: StageRun, record: Record | None, metric: Metric | None) -> tuple[A
         metric.n if metric else None,
         run.planned.kind,
         run.planned.digest,
-        record.machine if record else "",
-        record.outcome if record else NOT_RUN,
-        (metric and metric.reason) or (record and record.reason) or "",
+        told.machine,
+        told.outcome,
+        (metric and metric.reason) or told.reason,
         (metric and metric.grade) or "",
         (metric and metric.phase) or "",
-        record.repeat if record else None,
-        str((record and record.environment.get("commit")) or ""),
+        told.repeat,
+        told.commit,
         labels.peer,
         metric.chance if metric else None,
-        record.inputs.get("model", "") if record else "",
-        record.inputs.get("data", "") if record else "",
-        _examples(record.params) if record else None,
-        _experimental(record.facts) if record else "",
-        _selection(record.facts) if record else "",
-        _step(record.facts) if record else None,
+        told.source,
+        told.data,
+        told.examples,
+        told.experimental,
+        told.selection,
+        told.step,
         labels.checkpoint,
+        metric.items if metric else None,
+        told.budget,
+        told.train_seconds,
     )
 
 
@@ -364,3 +473,10 @@ def _step(facts: Mapping[str, Any]) -> int | None:
     """After which step the weights were taken that a training keeps, or an evaluation scores."""
     step = facts.get("step", facts.get("chosen_step"))
     return step if isinstance(step, int) else None
+
+
+def _train_seconds(facts: Mapping[str, Any]) -> float | None:
+    """What all steps of a training took, warm-up and all, without loading and scoring."""
+    timing = facts.get("timing")
+    seconds = timing.get("end_to_end_seconds") if isinstance(timing, Mapping) else None
+    return float(seconds) if isinstance(seconds, int | float) else None

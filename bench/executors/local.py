@@ -27,7 +27,8 @@ class ServerEnded(Exception):
 class LocalExecutor:
     """One process a stage; use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, python: str = sys.executable) -> None:
+        self.python = python
         self._forks = sys.platform == "linux"
         self._server: subprocess.Popen[str] | None = None
         self._spawned: subprocess.Popen[bytes] | None = None
@@ -80,7 +81,7 @@ class LocalExecutor:
         if self._server is None:
             self._server = subprocess.Popen(
                 # -P: a folder called bench in the working folder must not be taken for ours.
-                [sys.executable, "-P", "-m", "bench.executors.forkserver"],
+                [self.python, "-P", "-m", "bench.executors.forkserver"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -101,7 +102,7 @@ class LocalExecutor:
     def _spawn(self, results: Path, plan: str, stage: str, log: Path) -> int:
         with log.open("ab") as stream:
             self._spawned = subprocess.Popen(
-                [sys.executable, "-P", "-m", "bench.worker", str(results), plan, stage],
+                [self.python, "-P", "-m", "bench.worker", str(results), plan, stage],
                 # It reads to the end of this pipe, which is when we end.
                 stdin=subprocess.PIPE,
                 stdout=stream,

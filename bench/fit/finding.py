@@ -18,7 +18,7 @@ from bench.runner import stop_on_signals
 from bench.store import Store, write_replacing
 from bench.suite import Suite
 from bench.world import look_up
-from reports.cells import Table
+from reports.tables.cells import Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,9 @@ from typing import Any
 from bench.environment import Machine
 from bench.fit.probes import Row, Tried
 from bench.fit.search import Limit, Undetermined
-from reports.cells import Absent, Cell, Column, Footnotes, Table, Text, label
 from reports.render.csv_files import render_csv
 from reports.render.markdown import escape, markdown_table
+from reports.tables.cells import Absent, Cell, Column, Footnotes, Table, Text, label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,9 +154,14 @@ KINDS: dict[str, Kind] = {
         _TRAINING,
     ),
     "evaluate": Kind(
-        4,
+        5,
         "bench.stages.evaluate:run",
         "score a model on a task",
-        (*_TRAINING, "bench/stages/evaluate.py"),
+        (
+            *_TRAINING,
+            "bench/stages/evaluate.py",
+            "bench/tasks/item_scores.py",
+            "reports/items.py",
+        ),
     ),
 }

@@ -17,6 +17,7 @@ from bench.stages.loading import (
 from bench.stages.training import checkpoint_name, finetuned_blocks, tuning_of
 from bench.stages.work import StageResult, Work, write_rows
 from bench.suite import Evaluate
+from bench.tasks.item_scores import with_items
 from bench.tasks.task import prepare
 from offsite.models import Foundation
 from offsite.sandwich import plug_in
@@ -42,8 +43,9 @@ def run(work: Work) -> StageResult:
         scored = task.evaluate(
             model.eval(), batch_size=settings.batch_size, examples=settings.examples
         )
+    metrics = with_items(scored.metrics, scored.items)
     return StageResult(
-        metrics=scored.metrics if step is None else [_diagnostic(m) for m in scored.metrics],
+        metrics=metrics if step is None else [_diagnostic(metric) for metric in metrics],
         files={"items.jsonl": write_rows(work.scratch / "items.jsonl", scored.items)},
         facts={
             **scored.facts,

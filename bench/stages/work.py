@@ -25,6 +25,7 @@ class Work:
     scratch: Path
     """A folder that is removed when the stage ends."""
     memory: MemoryMeter
+    repeat: int = 0
 
     @property
     def device(self) -> str:
@@ -34,7 +35,7 @@ class Work:
     def input_record(self, role: str) -> Record:
         """The record of a stage this one needs."""
         digest = self.stage.inputs[role]
-        path = self.store.find(digest, self.machine)
+        path = self.store.find(digest, self.machine, self.repeat)
         if path is None:
             raise FileNotFoundError(f"stage {digest[:12]} ({role}) has no record yet")
         return read_record(path)

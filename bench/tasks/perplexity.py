@@ -75,8 +75,11 @@ class PerplexityTask:
         """exp of the mean next-token loss over all blocks; the items are the blocks."""
         blocks = self._blocks("test")
         hashes = [content_hash(block["input_ids"]) for block in blocks]
-        chosen = [blocks[i] for i in sample(hashes, examples)]
-        items = self._score(model, chosen, batch_size)
+        places = sample(hashes, examples)
+        scored = self._score(model, [blocks[place] for place in places], batch_size)
+        items: list[dict[str, Any]] = [
+            {"doc": hashes[at], **each} for at, each in zip(places, scored, strict=True)
+        ]
         tokens = sum(item["tokens"] for item in items)
         mean = sum(item["nll"] for item in items) / tokens
         metric = Metric(
@@ -140,7 +143,7 @@ def _stream_hash(blocks: list[Example]) -> str:
     return hashlib.sha256(",".join(map(str, tokens)).encode()).hexdigest()
 
 
-def _stderr(items: list[dict[str, float]], mean: float, tokens: float) -> float | None:
+def _stderr(items: list[dict[str, Any]], mean: float, tokens: float) -> float | None:
     """Standard error of the perplexity over blocks (ratio estimator, delta method)."""
     count = len(items)
     if count < 2:

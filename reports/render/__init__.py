@@ -8,18 +8,20 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from reports.cells import Table
+from reports.collector import resting
 from reports.errors import ReportError
 from reports.render.csv_files import render_csv
 from reports.render.html import render_html
 from reports.render.latex import render_latex
 from reports.render.markdown import render_markdown
 from reports.report import Report
+from reports.tables.cells import Table
 
 Files = Iterator[tuple[str, str]]
 """Path below the report's folder, and content."""
 
 
+@resting()
 def write_report(report: Report, folder: Path, formats: Sequence[str] = ()) -> list[Path]:
     """Write the report in the given formats, by default all of FORMATS; returns the files.
 
@@ -43,8 +45,10 @@ def _html(report: Report) -> Files:
 
 
 def _markdown(report: Report) -> Files:
-    names = _file_names([picture.name for picture in report.pictures])
-    files = {name: f"figures/{file}.svg" for name, file in names.items()}
+    names = [picture.name for picture in report.pictures]
+    files = {
+        name: f"figures/{file}.svg" for name, file in zip(names, _file_names(names), strict=True)
+    }
     for picture in report.pictures:
         yield files[picture.name], picture.svg
     yield "report.md", render_markdown(report, files)
@@ -68,19 +72,19 @@ FORMATS: dict[str, Callable[[Report], Files]] = {
 
 def _each_table(report: Report, suffix: str, render: Callable[[Table], str]) -> Files:
     tables = (*report.tables, *report.further)
-    names = _file_names([table.name for table in tables])
-    for table in tables:
-        yield f"tables/{names[table.name]}.{suffix}", render(table)
+    for table, file in zip(tables, _file_names([table.name for table in tables]), strict=True):
+        yield f"tables/{file}.{suffix}", render(table)
 
 
-def _file_names(names: Sequence[str]) -> dict[str, str]:
+def _file_names(names: Sequence[str]) -> list[str]:
     """A file name for each, made of letters that mean nothing to a shell or a file system."""
-    files: dict[str, str] = {}
+    files: list[str] = []
+    taken: set[str] = set()
     for name in names:
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:100] or "table"
-        taken = {file.lower() for file in files.values()}
         numbered = (f"{stem}-{number}" for number in range(2, len(names) + 2))
-        files[name] = next(file for file in (stem, *numbered) if file.lower() not in taken)
+        files.append(next(file for file in (stem, *numbered) if file.lower() not in taken))
+        taken.add(files[-1].lower())
     return files
 
 

@@ -6,11 +6,11 @@ import csv
 import io
 from collections.abc import Iterator
 
-from reports.cells import TIMES, Cell, Column, Number, Table
+from reports.tables.cells import TIMES, Cell, Column, Number, Table
 
 
 def render_csv(table: Table) -> str:
-    """The table with its spreads, ratios and footnotes in columns of their own."""
+    """The table with its spreads, counts, ratios, ties and footnotes in columns of their own."""
     columns = [list(lines) for column in table.columns for lines in _lines(column)]
     if table.footnotes:
         columns.append(["notes", *_notes(table)])
@@ -20,16 +20,26 @@ def render_csv(table: Table) -> str:
 
 
 def _lines(column: Column) -> Iterator[list[str]]:
-    """A column's header and cells, then those of its spread and ratio where it has any."""
+    """A column's header and cells, then what belongs to them where any of them has it."""
     header = f"{column.header} ({column.detail})" if column.detail else column.header
     yield [_guarded(header), *map(_main_text, column.cells)]
     numbers = [cell if isinstance(cell, Number) else None for cell in column.cells]
+    spreads = [number.spread_text if number else "" for number in numbers]
+    # Where nothing in a column has a spread, how often it was measured explains nothing.
+    counts = [str(number.estimate.n) if number and any(spreads) else "" for number in numbers]
     for name, texts in (
-        ("±", [number.spread_text if number else "" for number in numbers]),
+        ("±", spreads),
+        ("n", counts),
+        ("items", [_items(number) for number in numbers]),
         (TIMES, [number.ratio_text if number else "" for number in numbers]),
+        ("ties", [number.group if number else "" for number in numbers]),
     ):
         if any(texts):
             yield [f"{name} {column.header}", *map(_plain, texts)]
+
+
+def _items(number: Number | None) -> str:
+    return str(number.estimate.items) if number and number.estimate.items else ""
 
 
 def _main_text(cell: Cell) -> str:

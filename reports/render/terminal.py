@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -11,8 +11,8 @@ from rich.console import Console, Group
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from reports.cells import NOT_APPLICABLE, Absent, Cell, Column, Number, Table, broken
-from reports.notes import shared_notes
+from reports.tables.cells import NOT_APPLICABLE, Absent, Cell, Column, Number, Table, broken
+from reports.tables.notes import shared_notes
 
 WIDTH = 118
 """Of plain output. A terminal has a width of its own."""
@@ -25,42 +25,47 @@ def print_tables(tables: Sequence[Table], file: TextIO) -> None:
     console = Console(file=file, width=None if file.isatty() else WIDTH, highlight=False)
     shared = shared_notes(tables)
     for table in tables:
-        console.print(_table(table, shared))
+        console.print(_table(table, shared, console.width))
     for note in shared:
         console.print(RichText(note, style="dim"))
 
 
-def _table(table: Table, shared: tuple[str, ...]) -> Group:
+def _table(table: Table, shared: tuple[str, ...], width: int) -> Group:
     """One table in blocks that fit the width: the settings, then the costs."""
     labels = [column for column in table.columns if column.kind == "label"]
     quality = [column for column in table.columns if column.kind in ("number", "verdict")]
     cost = [column for column in table.columns if column.kind == "cost"]
-    blocks = [_block(labels, part) for columns in (quality, cost) for part in _parts(columns)]
+    room = width - LABEL_WIDTH - 3
+    blocks = [_block(labels, part) for columns in (quality, cost) for part in _parts(columns, room)]
     footnotes = [RichText(f"[{mark}] {text}") for mark, text in table.footnotes]
     notes = [RichText(note, style="dim") for note in table.notes if note not in shared]
     return Group(RichText(table.title, style="bold"), *blocks, *footnotes, *notes, "")
 
 
-def _parts(columns: Sequence[Column]) -> Iterator[Sequence[Column]]:
-    """Columns in as few equal parts as fit the width."""
-    room = WIDTH - LABEL_WIDTH
-    parts = math.ceil(sum(map(_width, columns)) / room)
-    size = math.ceil(len(columns) / max(parts, 1))
-    return (columns[start : start + size] for start in range(0, len(columns), size or 1))
+def _parts(columns: Sequence[Column], room: int) -> list[Sequence[Column]]:
+    """Columns in as few equal parts as fit the room; one that is wider stands alone."""
+    widths = list(map(_width, columns))
+    for count in range(1, len(columns) + 1):
+        size = math.ceil(len(columns) / count)
+        starts = range(0, len(columns), size)
+        if size == 1 or all(sum(widths[start : start + size]) <= room for start in starts):
+            return [columns[start : start + size] for start in starts]
+    return []
 
 
 def _width(column: Column) -> int:
-    """What a column needs so that no word is broken."""
+    """What a column needs so that no word is broken, with the blanks beside it."""
     texts = (_header(column), *map(_text, column.cells))
     longest = max(len(word) for text in texts for word in (text.plain.split() or [""]))
-    return min(longest, COLUMN_WIDTH) + 1
+    return min(longest, COLUMN_WIDTH) + 2
 
 
 def _block(labels: Sequence[Column], columns: Sequence[Column]) -> RichTable:
     rich = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     joined = _joined(labels)
-    longest = max((len(word) for text in joined for word in text.plain.split()), default=0)
-    rich.add_column(min_width=min(longest, LABEL_WIDTH), max_width=LABEL_WIDTH, overflow="fold")
+    longest = max((len(line) for text in joined for line in text.plain.splitlines()), default=0)
+    # Not to be narrowed: the room of the other columns is what it leaves.
+    rich.add_column(width=min(longest, LABEL_WIDTH), overflow="fold")
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.right else "left"
         rich.add_column(_header(column), justify=justify, max_width=COLUMN_WIDTH)
@@ -96,9 +101,10 @@ def _marked(cell: Cell) -> str:
 
 
 def _text(cell: Cell) -> RichText:
-    """A cell with its spread and its ratio under the number."""
+    """A cell with its spread, its ratio and its ties under the number."""
     if not isinstance(cell, Number):
         return RichText(_marked(cell), style="yellow" if isinstance(cell, Absent) else "")
     mark = f" [{cell.mark}]" if cell.mark else ""
-    below = cell.text.removeprefix(cell.mean_text).strip()
-    return RichText(f"{cell.mean_text}{mark}\n{below}".rstrip())
+    below = f"{cell.beside_text} {cell.group}".strip()
+    mean = (cell.mean_text, "bold" if cell.is_best else "")
+    return RichText.assemble(mean, mark, f"\n{below}" if below else "")

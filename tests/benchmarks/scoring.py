@@ -30,7 +30,7 @@ from bench.tasks.kinds import LmEval, MultipleChoice
 from bench.tasks.scorer import SharedPrefixLM
 from bench.tasks.task import prepare
 from offsite.models import Foundation, ensure_torchvision
-from reports.statistics import RatioEstimate, paired_ratio
+from reports.statistics.ratios import RatioEstimate, paired_ratio
 
 SPLITS = {
     "hellaswag": "validation",

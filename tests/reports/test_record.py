@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from reports.errors import BadRecord
@@ -53,6 +56,62 @@ def test_what_is_no_record_is_named(tmp_path: Path, content: bytes):
     path.write_bytes(content)
     with pytest.raises(BadRecord, match=r"record\.json"):
         read_record(path)
+
+
+@pytest.mark.parametrize("place", [0.05, 0.3, 0.5, 0.7, 0.95])
+@pytest.mark.parametrize("change", ["flip", "drop", "double", "cut"])
+def test_damage_anywhere_is_found(tmp_path: Path, place: float, change: str):
+    """A byte changed, lost or written twice, and a file that ends too soon, are never a record."""
+    raw = to_bytes(WHOLE)
+    at = int(place * len(raw))
+    while raw[at : at + 1].isspace() or raw[at - 1 : at].isspace():
+        at += 1  # a blank more or less between two values changes nothing
+    parts = {
+        "flip": raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :],
+        "drop": raw[:at] + raw[at + 1 :],
+        "double": raw[: at + 1] + raw[at:],
+        "cut": raw[:at],
+    }
+    path = tmp_path / "record.json"
+    path.write_bytes(parts[change])
+    with pytest.raises(BadRecord, match=r"record\.json"):
+        read_record(path)
+
+
+def test_a_number_that_is_none_is_refused(tmp_path: Path):
+    """NaN is no JSON: no record of ours holds it, whatever its checksum."""
+    path = tmp_path / "record.json"
+    path.write_bytes(to_bytes(WHOLE).replace(b"51.04", b"NaN"))
+    with pytest.raises(BadRecord, match="not a record"):
+        read_record(path)
+
+
+def test_half_a_surrogate_pair_is_read_back(tmp_path: Path):
+    """A reason that quotes a file name that is no text does not make the store unreadable."""
+    path = tmp_path / "record.json"
+    odd = WHOLE.model_copy(update={"outcome": "failed", "facts": {"path": "a\udcff"}})
+    path.write_bytes(to_bytes(odd.model_copy(update={"reason": "x"})))
+    assert read_record(path).facts == {"path": "a\udcff"}
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_facts_read_back_to_the_last_digit(value: object):
+    """Numbers of every size, texts in every script and whatever nests in them."""
+    record = WHOLE.model_copy(update={"facts": {"value": value}})
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "record.json"
+        path.write_bytes(to_bytes(record))
+        read = read_record(path).facts["value"]
+    assert read == value
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path):

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import hashlib
 import io
 import re
-from html.parser import HTMLParser
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 from markdown_it import MarkdownIt
 
-from reports.cells import Absent, Column, Number, Style, Table, Text
-from reports.comparison import Treatment, compared
 from reports.errors import ReportError
-from reports.figures import drawn, row_name
 from reports.record import Metric
 from reports.render import FORMATS, write_report
 from reports.render.csv_files import render_csv
-from reports.render.html import render_html
 from reports.render.latex import render_latex
-from reports.render.markdown import escape, markdown_table, render_markdown
+from reports.render.markdown import render_markdown
 from reports.render.terminal import print_tables
 from reports.report import Report, build_report
-from reports.results import frame, read_plan, read_stages
-from reports.statistics import Estimate
+from reports.results import read_plan
+from reports.statistics.intervals import Estimate
+from reports.tables.cells import Absent, Column, Number, Style, Table, Text
 from tests.reports.synthetic_store import (
     SyntheticStore,
     accuracy,
@@ -36,7 +31,6 @@ from tests.reports.synthetic_store import (
     fill_compressions,
     fill_published,
     fill_row,
-    perplexity,
     training,
 )
 
@@ -58,32 +52,7 @@ HOSTILE = [
 LONG = "layer_drop(keep=4)+distill(corpus=pydoc_topics, learning_rate=0.001, steps=200)"
 
 
-class Page(HTMLParser):
-    """The tags, attributes and cells of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.cells: list[str] = []
-        self._open: set[str] = set()
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag == "td":
-            self.cells.append("")
-        self._open.add(tag)
-
-    def handle_endtag(self, tag):
-        self._open.discard(tag)
-
-    def handle_data(self, data):
-        # A footnote mark is no part of the cell's text.
-        if "td" in self._open and "sup" not in self._open:
-            self.cells[-1] += data
+CELLS = ("td", "th")
 
 
 @pytest.fixture(scope="module")
@@ -153,32 +122,26 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return build_report(store.root, read_plan(fill_published(store)))
 
 
-def numbers_of(report: Report) -> list[str]:
-    """Every rounded mean of the main tables, in reading order."""
-    return [
-        cell.mean_text
-        for table in report.tables
-        for row in table.rows
-        for cell in row
-        if isinstance(cell, Number)
-    ]
-
-
 def structure(text: str) -> list[str]:
-    """What Markdown makes of a text, but for the words."""
+    """What Markdown makes of a text, but for the words and the spans that hold a dollar."""
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(text)
-    kinds = [inner.type for token in tokens for inner in (token, *(token.children or ()))]
-    return [kind for kind in kinds if kind not in ("text", "text_special", "softbreak")]
+    inner = [each for token in tokens for each in (token, *(token.children or ()))]
+    words = ("text", "text_special", "softbreak")
+    spans = ("<span>", "</span>")
+    return [each.type for each in inner if each.type not in words and each.content not in spans]
 
 
 def test_a_whole_report_has_every_kind_of_table(whole: Report):
     """In the order in which they are read; the parts of a leak are among the details."""
     titles = [table.title.partition(":")[0] for table in whole.tables]
-    assert titles[-4:] == [
-        "Compressions on one budget",
-        "Compressions on one budget",
-        "What the owner gave away",
+    assert titles[-7:] == [
+        "All tasks",
+        "All tasks",
         "Ours beside the paper's Table 1",
+        "Compressions on one budget",
+        "Compressions on one budget",
+        "Tunings of one emulator",
+        "What the owner gave away",
     ]
     further = [table.title for table in whole.further]
     assert [title for title in further if title.startswith("Capability leak")] == [
@@ -187,57 +150,6 @@ def test_a_whole_report_has_every_kind_of_table(whole: Report):
         "Capability leak: owner-lm",
         "Capability leak: opt-1.3b",
     ]
-
-
-def test_formats_agree_to_the_digit(whole: Report):
-    """HTML, Markdown, LaTeX and CSV hold the same numbers in the same order."""
-    report = whole
-    expected = numbers_of(report)
-    assert len(expected) > 150
-    page = Page(render_html(report))
-    cells = [cell.text for table in report.tables for row in table.rows for cell in row]
-    assert page.cells[: len(cells)] == cells
-    for table in report.tables:
-        markdown, latex = markdown_table(table), render_latex(table)
-        sheet = list(csv.reader(io.StringIO(render_csv(table))))
-        for row, line in zip(table.rows, sheet[1:], strict=True):
-            for cell in row:
-                if isinstance(cell, Number):
-                    assert cell.text in markdown
-                    assert cell.mean_text.replace("-", "$-$") in latex
-                    assert cell.mean_text.replace(",", "").removeprefix("+") in line
-
-
-def test_html_asks_nothing_of_the_network(report: Report):
-    """No link, no script, no style sheet, no address but embedded images."""
-    page = Page(render_html(report))
-    assert not {"script", "link", "iframe", "object", "a", "form"} & set(page.tags)
-    sources = [value for _, name, value in page.attributes if name in ("src", "href", "srcset")]
-    assert sources
-    assert all(value.startswith("data:image/svg+xml;base64,") for value in sources)
-    assert "http://" not in render_html(report)
-    assert "https://" not in render_html(report)
-
-
-def test_html_forbids_itself_everything_else(report: Report):
-    """The policy admits exactly the style in the page, by its hash."""
-    text = render_html(report)
-    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
-    assert style
-    digest = base64.b64encode(hashlib.sha256(style.group(1).encode()).digest()).decode()
-    policy = next(value for _, name, value in Page(text).attributes if "default-src" in value)
-    assert "default-src 'none'" in policy
-    assert f"style-src 'sha256-{digest}'" in policy
-    assert not [name for _, name, _ in Page(text).attributes if name == "style"]
-
-
-def test_no_text_becomes_html(plain: Report, hostile: Report):
-    """Whatever stands in a free text, the page has the elements and attributes of a plain one."""
-    expected, found = Page(render_html(plain)), Page(render_html(hostile))
-    # Where a long name may break there is a <wbr>, which has no content and no attributes.
-    assert [tag for tag in found.tags if tag != "wbr"] == [t for t in expected.tags if t != "wbr"]
-    assert "wbr" not in {tag for tag, *_ in found.attributes}
-    assert [name[:2] for name in found.attributes] == [name[:2] for name in expected.attributes]
 
 
 def test_no_text_becomes_markdown(plain: Report, hostile: Report):
@@ -284,10 +196,10 @@ def test_files_stay_in_the_folder(hostile: Report, tmp_path: Path):
 
 
 def test_two_tables_never_share_a_file(tmp_path: Path):
-    """Names that differ only in what a file name cannot hold get files of their own."""
+    """Names that differ only in what a file name cannot hold, or not at all, get files each."""
     store = SyntheticStore(tmp_path)
-    for model in ("A-B", "a/b", "a:b"):
-        digest = store.plan("evaluate", model=model, task="t", setting="full_zero_shot")
+    for model, task in (("A-B", "t"), ("a/b", "t"), ("a:b", "t"), ("a-b", "t"), ("a", "b-t")):
+        digest = store.plan("evaluate", model=model, task=task, setting="full_zero_shot")
         store.save(store.record(digest, "evaluate", accuracy("acc", 0.5, 0.1)))
     report = build_report(tmp_path, read_plan(store.save_plan()))
     names = [path.name.lower() for path in write_report(report, tmp_path / "out", ["csv"])]
@@ -333,99 +245,14 @@ def test_markdown_shows_the_pictures_it_writes(report: Report, tmp_path: Path):
     assert all((tmp_path / link).is_file() for link in links)
 
 
-def test_pictures_are_plain_svg(report: Report):
-    """A figure is well-formed, has no script, loads nothing and takes the page's ink."""
-    for picture in report.pictures:
-        tree = ElementTree.fromstring(picture.svg)
-        tags = {element.tag.rpartition("}")[2] for element in tree.iter()}
-        assert not {"script", "image", "foreignObject", "a"} & tags
-        assert "currentColor" in picture.svg
-        assert "prefers-color-scheme:dark" in picture.svg
-
-
-def test_short_names_stay_on_a_line_and_long_ones_break_between_parts(tmp_path: Path):
-    """A layout has no break at its hyphens; a composition has one after a plus."""
-    store = SyntheticStore(tmp_path)
-    fill_row(store, "2-4-2", LONG, 0.5)
-    fill_row(store, "0,5,18,23-8", LONG, 0.5)
-    text = render_html(build_report(tmp_path, read_plan(store.save_plan())))
-    assert '<td class="label short">2-4-2</td>' in text
-    assert '<td class="label short">0,5,18,23-8</td>' in text
-    assert LONG.replace("+", "+<wbr>").replace("(", "(<wbr>") in text
-    assert LONG in [cell.strip() for cell in Page(text).cells]
-    assert "td.short { white-space: nowrap;" in text
-
-
-def size_of(svg: str) -> tuple[float, float]:
-    """Width and height of a picture in points."""
-    found = re.search(r'<svg [^>]*viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
-    assert found
-    return float(found[1]), float(found[2])
-
-
-@pytest.mark.parametrize(("rows", "lying"), [(5, False), (6, True), (12, True), (25, True)])
-def test_many_rows_lie_one_under_the_other(tmp_path: Path, rows: int, lying: bool):
-    """From six rows on a picture grows down, not sideways, with room for every name."""
-    store = SyntheticStore(tmp_path)
-    for row in range(rows):
-        fill_row(store, "2-4-2", f"{LONG}+quantize(bits={row})", 0.5)
-    (picture,) = build_report(tmp_path, read_plan(store.save_plan())).pictures
-    width, height = size_of(picture.svg)
-    assert (height > width) is (lying and rows > 9)
-    assert (width < 650) is lying
-    if lying:
-        assert height >= 60 * rows
-
-
-@pytest.mark.parametrize(("rows", "lying"), [(3, False), (6, True)])
-@pytest.mark.parametrize(("metric", "scale"), [("acc", "linear"), ("perplexity", "log")])
-def test_a_lying_picture_has_the_values_across(
-    tmp_path: Path, rows: int, lying: bool, metric: str, scale: str
-):
-    """Names, order, scale and values change sides together; the first row stays first."""
-    store = SyntheticStore(tmp_path)
-    for row in range(rows):
-        labels = {"model": "m", "task": "t", "layout": "1-1-1", "compression": f"c{row}"}
-        digest = store.plan("evaluate", setting="plug_in", tuning="full", seed=0, **labels)
-        scored = accuracy("acc", 0.5, 0.1) if metric == "acc" else perplexity(50.0 + row)[0]
-        store.save(store.record(digest, "evaluate", scored))
-    runs = read_stages(tmp_path, read_plan(store.save_plan()))
-    (comparison,) = compared(frame(runs)).tasks
-    (axes,) = drawn(comparison, metric).axes
-    names, values = (axes.yaxis, axes.xaxis) if lying else (axes.xaxis, axes.yaxis)
-    assert [text.get_text()[-2:] for text in names.get_ticklabels()] == ["ll"] * rows
-    assert values.get_scale() == scale
-    assert names.get_scale() == "linear"
-    assert metric in values.get_label_text()
-    assert bool(names.get_inverted()) is lying
-    marks = [line for line in axes.lines if line.get_marker() == "o"]
-    data = [line.get_xdata() if lying else line.get_ydata() for line in marks]
-    expected = [50.0 + row * (metric != "acc") for row in range(rows)]
-    assert [value for (value,) in data] == expected
-
-
-def test_a_name_breaks_after_its_commas():
-    """Layout and tuning share a line down the side; along the bottom each has its own."""
-    treatment = Treatment("2-4-2", LONG, "full")
-    assert row_name(treatment, lying=True).splitlines() == [
-        "layer_drop(keep=4)+",
-        "distill(corpus=pydoc_topics,",
-        "learning_rate=0.001, steps=200)",
-        "2-4-2, full",
-    ]
-    along = row_name(treatment, lying=False).splitlines()
-    assert (along[0], along[-1]) == ("2-4-2", "full")
-    assert max(map(len, along)) <= 28
-
-
 def test_csv_numbers_are_numbers(report: Report):
     """Means, spreads and ratios stand in columns of their own that a program can read."""
     sheet = list(csv.DictReader(io.StringIO(render_csv(report.tables[0]))))
     row = sheet[1]
     assert float(row["plug-in (perplexity ↓)"]) == 40.90
     assert float(row["± plug-in"]) == 0.75
-    assert float(row["plug-in gap (perplexity)"]) == 2.70
-    assert float(row["trainable parameters"]) == 442368
+    assert float(row["plug-in gap (perplexity ↑)"]) == 2.70
+    assert float(row["trainable parameters (↓)"]) == 442368
     assert sheet[2]["notes"].startswith("2 of 3 seeds; seed 1: oom_host")
 
 
@@ -447,6 +274,54 @@ def test_terminal_output_is_plain_and_fits(report: Report):
     assert max(map(len, text.splitlines())) <= 118
     for words in ("2-4-2 layer_drop(keep=4)", "40.90", "± 0.75", "beats plug-in", "8,020 [a]"):
         assert words in text
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps what it shows."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [80, 118, 200])
+def test_terminal_output_fits_the_terminal(
+    whole: Report, monkeypatch: pytest.MonkeyPatch, width: int
+):
+    """A table comes in as many parts as its width needs, with every number on one line."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = Terminal()
+    print_tables(whole.tables, terminal)
+    shown = re.sub(r"\x1b\[[\d;]*m", "", terminal.getvalue())
+    assert max(map(len, shown.splitlines())) <= width
+    cells = [cell for table in whole.tables for row in table.rows for cell in row]
+    numbers = [cell for cell in cells if isinstance(cell, Number)]
+    words = Counter(word for cell in numbers for word in cell.text.split())
+    assert words - Counter(shown.split()) == Counter()
+
+
+def test_numbers_that_cannot_be_told_from_the_best_are_bold_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Their letters stand under them, also where nothing can be bold."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    best = Number(
+        estimate=Estimate(mean=41.2, half_width=0.3, n=3),
+        style=Style(decimals=1),
+        group="A",
+        is_best=True,
+    )
+    other = replace(best, group="B", is_best=False)
+    names = Column(header="row", cells=(Text(text="x"), Text(text="y")), kind="label")
+    numbers = Column(header="plug-in", cells=(best, other))
+    table = Table(name="t", title="t", columns=(names, numbers))
+    terminal, out = Terminal(), io.StringIO()
+    print_tables([table], terminal)
+    print_tables([table], out)
+    assert terminal.getvalue().count("\x1b[1m41.2") == 1
+    assert re.findall(r"± 0.3 ([AB])", out.getvalue()) == ["A", "B"]
 
 
 def test_long_names_break_between_parts_on_the_terminal(tmp_path: Path):
@@ -479,12 +354,6 @@ def test_markup_of_the_terminal_is_only_text(tmp_path: Path):
     assert "[bold]m[/bold]" in out.getvalue()
 
 
-def test_names_stay_readable_in_markdown():
-    """Underscores inside a word are left alone; those that would be emphasis are not."""
-    assert escape("layer_drop(keep=4)") == "layer_drop(keep=4)"
-    assert escape("_x_ a|b") == r"\_x\_ a\|b"
-
-
 def test_header_counts_stages_and_names_the_machine(report: Report):
     """How far the plan got, the commit with its local changes, and the versions."""
     assert report.counts.text == "58 planned, 55 ok, 3 failed"
@@ -514,7 +383,8 @@ def test_a_report_of_half_a_plan_says_so(tmp_path: Path):
     store.plan("evaluate", model="m", task="t", setting="full_finetuned", tuning="full", seed=0)
     report = build_report(tmp_path, read_plan(store.save_plan()))
     assert report.counts.text == "2 planned, 1 ok, 1 not run"
-    assert report.tables[0].rows[0][-1] == Absent(word="not run")
+    (cell,) = (cell for cell in report.tables[0].rows[0] if isinstance(cell, Absent))
+    assert (cell.word, len(cell.sources)) == ("not run", 1)
 
 
 def test_a_number_reads_the_same_whole_and_in_parts():

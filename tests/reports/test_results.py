@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from reports.errors import BadRecord, ReportError
 from reports.record import Metric
 from reports.results import (
     COLUMNS,
+    FURTHER_COLUMNS,
+    Entry,
     frame,
     is_machine_bound,
     missing,
     read_plan,
     read_stages,
+    rows,
     tidy,
 )
 from tests.reports.synthetic_store import SyntheticStore, fill, perplexity
@@ -41,6 +45,17 @@ def test_columns_are_the_contract(store: SyntheticStore):
     plan = read_plan(store.save_plan())
     assert tuple(COLUMNS) == SPECIFIED
     assert tuple(tidy(store.root, plan).columns) == SPECIFIED
+
+
+def test_rows_are_the_columns_of_the_table(store: SyntheticStore):
+    """Our own tables read by name what programs find in the data frame."""
+    assert Entry._fields == (*COLUMNS, *FURTHER_COLUMNS)
+    runs = read_stages(store.root, read_plan(fill(store)))
+    laid_out, table = rows(runs, with_not_run=True), frame(runs, with_not_run=True)
+    assert len(laid_out) == len(table)
+    for name in ("model", "seed", "value", "outcome", "train_seconds"):
+        plain = [None if pd.isna(value) else value for value in table[name]]
+        assert [getattr(entry, name) for entry in laid_out] == plain
 
 
 def test_our_own_tables_also_hold_chance(store: SyntheticStore):
@@ -242,6 +257,20 @@ def test_unfinished_files_are_not_records(store: SyntheticStore):
     (folder / f".{digest}.m.0.json.123.tmp").write_text("{")
     (folder / f".{digest}.m.0.json").write_text("{")
     assert tidy(store.root, read_plan(store.save_plan())).empty
+
+
+def test_logs_alone_are_no_attempt(store: SyntheticStore):
+    """A folder that holds no failure is no stage of the whole store, nor a failed one."""
+    digest = store.plan("evaluate", model="m")
+    folder = store.root / "attempts" / digest
+    folder.mkdir(parents=True)
+    (folder / "1.log").write_text("loading")
+    (store.root / "attempts" / "notes.txt").write_text("a file among the folders")
+    plan = read_plan(store.save_plan())
+    assert [stage.digest for stage in missing(store.root, plan)] == [digest]
+    assert tidy(store.root, None).empty
+    store.save_attempt(store.record(digest, "evaluate", outcome="timeout", reason="slow"))
+    assert list(tidy(store.root, None)["outcome"]) == ["timeout"]
 
 
 @pytest.mark.parametrize(

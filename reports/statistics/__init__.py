@@ -1,0 +1,1 @@
+"""Means, intervals and comparisons: numbers in, numbers out, nothing of records or tables."""
