@@ -9,7 +9,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from bench.errors import BenchError, NothingToShow
-from reports.sides import Choice, Side, read_side, suites_in
+from reports.compare.sides import Choice, Side, read_side, suites_in
 
 COMMIT = re.compile(r"(.*)@([0-9a-f]{4,40})", re.DOTALL)
 NAME_LENGTH = 100

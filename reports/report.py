@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from reports.blobs import kept
 from reports.collector import resting
 from reports.comparison import compared
 from reports.crossed import crossed_scores
+from reports.figures.aside import drawn_aside
 from reports.figures.gallery import gallery
 from reports.figures.style import Picture
 from reports.provenance import Provenance, provenance
@@ -29,6 +31,9 @@ from reports.tables.positions import position_tables
 from reports.tables.settings import further_tables, settings_tables
 from reports.tables.tasks import task_tables
 from reports.tables.tunings import tuning_tables
+
+MANY = 2000
+"""Stages from which on it pays to draw in a process of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,33 +101,39 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
     runs = read_stages(results, plan)
     shown = machine or _busiest(runs)
     found = compared(rows(runs, machine=shown, with_not_run=True))
-    drawn = gallery(found, kept(results, runs, shown))
+    draw = partial(gallery, found, kept(results, runs, shown))
+    # Drawing takes about a second, which nobody notices unless all else takes long too.
+    drawn = drawn_aside(draw) if len(runs) > MANY else draw
+    tables = (
+        *settings_tables(found),
+        *task_tables(found),
+        *oracle_tables(found),
+        *efficiency_tables(found),
+        *compression_tables(found),
+        *tuning_tables(found),
+        *position_tables(found),
+        *break_even_tables(found),
+        *disclosure_tables(found),
+    )
+    further = (
+        *further_tables(found),
+        *leak_tables(found),
+        parameters_table(runs),
+        runs_table(runs),
+    )
+    origin = provenance(results, plan, runs)
+    pictures = drawn()
     return Report(
         suite=one_line(plan.suite),
         profile=one_line(plan.profile or ""),
         counts=_counts(runs),
         warnings=tuple(crossed_scores(runs)),
         facts=tuple(_facts(runs, shown)),
-        tables=(
-            *settings_tables(found),
-            *task_tables(found),
-            *oracle_tables(found),
-            *efficiency_tables(found),
-            *compression_tables(found),
-            *tuning_tables(found),
-            *position_tables(found),
-            *break_even_tables(found),
-            *disclosure_tables(found),
-        ),
-        pictures=drawn.pictures,
-        figures_note=drawn.note,
-        further=(
-            *further_tables(found),
-            *leak_tables(found),
-            parameters_table(runs),
-            runs_table(runs),
-        ),
-        provenance=provenance(results, plan, runs),
+        tables=tables,
+        pictures=pictures.pictures,
+        figures_note=pictures.note,
+        further=further,
+        provenance=origin,
     )
 
 

@@ -102,8 +102,8 @@ def compare(
     only where one machine made both.
     """
     from bench.sides import folder_name, read_sides
-    from reports.compare import as_values, comparison_report
-    from reports.compare import compare as match
+    from reports.compare.report import as_values, comparison_report
+    from reports.compare.report import compare as match
 
     chosen = chosen_formats(formats)
     found = match(read_sides(sides, results))

@@ -15,7 +15,7 @@ from reports.render.html import render_html
 from reports.render.latex import render_latex
 from reports.render.markdown import render_markdown
 from reports.report import Report
-from reports.tables.cells import Table
+from reports.tables.cells import LONG, Table
 
 Files = Iterator[tuple[str, str]]
 """Path below the report's folder, and content."""
@@ -73,6 +73,8 @@ FORMATS: dict[str, Callable[[Report], Files]] = {
 def _each_table(report: Report, suffix: str, render: Callable[[Table], str]) -> Files:
     tables = (*report.tables, *report.further)
     for table, file in zip(tables, _file_names([table.name for table in tables]), strict=True):
+        if suffix == "tex" and len(table.rows) > LONG:
+            continue
         yield f"tables/{file}.{suffix}", render(table)
 
 

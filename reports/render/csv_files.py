@@ -6,9 +6,11 @@ import csv
 import io
 from collections.abc import Iterator
 
+from reports.render.once import once
 from reports.tables.cells import TIMES, Cell, Column, Number, Table
 
 
+@once
 def render_csv(table: Table) -> str:
     """The table with its spreads, counts, ratios, ties and footnotes in columns of their own."""
     columns = [list(lines) for column in table.columns for lines in _lines(column)]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from textwrap import wrap
 
+from reports.render.once import once
 from reports.tables.cells import DASH, TIMES, Cell, Column, Number, Table
 
 ESCAPES = str.maketrans(
@@ -49,6 +50,7 @@ FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """A table wider than its column is made smaller; one that fits stays as it is."""
 
 
+@once
 def render_latex(table: Table) -> str:
     """A `table` environment: caption, booktabs rules, footnotes and notes under it."""
     return "\n".join(_lines(table)) + "\n"

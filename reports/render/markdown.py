@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from reports.figures.style import Picture
+from reports.render.once import once
 from reports.report import Report
-from reports.tables.cells import Cell, Number, Table
+from reports.tables.cells import LONG, Cell, Number, Table
 
 SPECIAL = re.compile(
     r"[\\`*\[\]<>|~#!&]"
@@ -30,6 +31,7 @@ def render_markdown(report: Report, pictures: Mapping[str, str]) -> str:
     return "\n".join(_lines(report, pictures)) + "\n"
 
 
+@once
 def markdown_table(table: Table) -> str:
     """One table with its footnotes."""
     header = (
@@ -78,6 +80,9 @@ def _lines(report: Report, pictures: Mapping[str, str]) -> Iterator[str]:
 
 def _section(table: Table, notes: Iterable[str]) -> Iterator[str]:
     yield f"## {escape(table.title)}\n"
+    if len(table.rows) > LONG:
+        yield f"{len(table.rows):,} rows: they are in the CSV file.\n"
+        return
     yield markdown_table(table) + "\n"
     yield from _list(notes)
 

@@ -16,6 +16,8 @@ from reports.statistics.intervals import Estimate
 
 MEBIBYTE = 2**20
 REASON_LENGTH = 240
+LONG = 1000
+"""Rows from which on a table is for a spreadsheet: Markdown and LaTeX leave it out."""
 TIMES = "×"  # noqa: RUF001
 DASH = "–"  # noqa: RUF001 (an en dash: it cannot be taken for a minus)
 
@@ -155,9 +157,9 @@ class Column:
         return self.kind in ("number", "cost")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Table:
-    """One table with all that is needed to read it alone."""
+    """One table with all that is needed to read it alone. It equals no other one."""
 
     name: str
     """For file names."""

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, TypeVar
 
-from reports.changes import CostRatio, Difference, OnlyOn, Row, Shown
+from reports.compare.changes import CostRatio, Difference, OnlyOn, Row, Shown
+from reports.compare.differing import Differing
+from reports.compare.sides import REFERENCE
 from reports.comparison import MEMORIES, Observed
-from reports.differing import Differing
 from reports.results import PlannedStage
-from reports.sides import REFERENCE
 from reports.statistics.intervals import Estimate, estimate
 from reports.tables.cells import (
     COUNT,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from reports.changes import Shown
+from reports.compare.changes import Shown
 from reports.comparison import MEMORIES, QUALITY, Comparison, Observed, Treatment
 from reports.statistics.intervals import Better
 from reports.statistics.ties import Rank, ranks

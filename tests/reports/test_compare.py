@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.changes import BY_SEED, OTHER_ITEMS, Difference
-from reports.compare import Comparing, as_values, compare, comparison_report
+from reports.compare.changes import BY_SEED, OTHER_ITEMS, Difference
+from reports.compare.report import Comparing, as_values, compare, comparison_report
+from reports.compare.sides import Choice, read_side
 from reports.errors import ReportError
 from reports.render import write_report
-from reports.sides import Choice, read_side
 from reports.statistics import ties
 from reports.statistics.intervals import Scores
 from reports.tables.cells import Absent, Number, Table, Text

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from reports.compare.sides import Side, shown_machines
 from reports.comparison import (
     QUALITY,
     Comparison,
@@ -20,7 +21,6 @@ from reports.comparison import (
 )
 from reports.record import SETTINGS
 from reports.results import rows
-from reports.sides import Side, shown_machines
 from reports.statistics.intervals import Better, Estimate, Spread, difference
 from reports.statistics.ratios import RatioEstimate, paired_ratio
 from reports.statistics.ties import holm, probability

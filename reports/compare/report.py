@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.changes import (
+from reports.compare.changes import (
     CostRatio,
     Difference,
     OnlyOn,
@@ -17,11 +17,11 @@ from reports.changes import (
     quality_differences,
     shown,
 )
+from reports.compare.differing import Differing, differing
+from reports.compare.sides import Side
 from reports.comparison import Observed
 from reports.crossed import crossed_scores
-from reports.differing import Differing, differing
 from reports.report import Counts, Report
-from reports.sides import Side
 from reports.tables.cells import one_line
 from reports.tables.changes import (
     cost_table,

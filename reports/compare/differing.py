@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reports.compare.sides import Side, identity
 from reports.record import Record
 from reports.results import PlannedStage
-from reports.sides import Side, identity
 
 MADE = ("emulator", "tuned")
 """Inputs that other stages made: they differ because something named here does."""

@@ -1,0 +1,1 @@
+"""Stores, suites or commits side by side."""
