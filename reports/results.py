@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -108,6 +108,13 @@ class PlannedStage(BaseModel):
     digest: str
     kind: str
     labels: Labels = Labels()
+    repeats: int = 0
+    """How many records it asks for, where it is run for its speed and memory."""
+
+    @property
+    def asked(self) -> range:
+        """The repeats that count."""
+        return range(max(1, self.repeats))
 
 
 class PlanFile(BaseModel):
@@ -214,8 +221,13 @@ def missing(results: Path, plan: PlanFile) -> list[PlannedStage]:
 
 
 @resting()
-def read_stages(results: Path, plan: PlanFile | None) -> list[StageRun]:
+def read_stages(
+    results: Path, plan: PlanFile | None, repeats: Container[int] | None = None
+) -> list[StageRun]:
     """Every stage of the plan, or of the whole store, with its records, each file read once.
+
+    Of a plan's stages those repeats are read that it asks for, or `repeats`: others are there to
+    judge other code by.
 
     Raises:
         BadRecord: a record is damaged, or lies under another stage's name.
@@ -227,10 +239,13 @@ def read_stages(results: Path, plan: PlanFile | None) -> list[StageRun]:
     else:
         failed = [digest for digest, folder in tried.items() if _attempts(folder)]
         planned = _planned_anywhere(results, [*records, *failed])
-    return [
-        _read_stage(suite, stage, records.get(stage.digest, ()), tried.get(stage.digest))
-        for suite, stage in planned
-    ]
+    found = []
+    for suite, stage in planned:
+        files = records.get(stage.digest, [])
+        if plan:
+            files = [path for path in files if _repeat(path) in (repeats or stage.asked)]
+        found.append(_read_stage(suite, stage, files, tried.get(stage.digest)))
+    return found
 
 
 def rows(
@@ -286,6 +301,11 @@ def _files_by_digest(folder: Path) -> dict[str, list[Path]]:
     for name in sorted(glob("[0-9a-f][0-9a-f]/[!.]*.json", root_dir=folder)):
         files[name[3:].partition(".")[0]].append(folder / name)
     return files
+
+
+def _repeat(path: Path) -> int:
+    """Of a record, as its file's name says."""
+    return int(path.name.rsplit(".", 2)[1])
 
 
 def _attempts(folder: Path | None) -> list[Path]:

@@ -1,6 +1,7 @@
 """The command line. Verbs are thin: they check, call, print, and choose the exit status.
 
-0 ok, 1 our own bug, 2 usage or invalid suite, 3 incomplete, 130/143 interrupted.
+0 ok, 1 our own bug, 2 usage or invalid suite, 3 incomplete, 4 regression, 5 inconclusive under
+`--strict`, 130/143 interrupted.
 Nothing heavy is imported before a verb needs it; torch never is.
 """
 
@@ -10,7 +11,7 @@ import os
 import sys
 
 # Each module adds its verbs to the program, in the order in which `--help` shows them.
-from bench.cli import suites, results, machine  # isort: skip  # noqa: F401
+from bench.cli import suites, results, gate, machine  # isort: skip  # noqa: F401
 from bench.cli.program import app
 
 

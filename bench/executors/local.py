@@ -7,9 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
+
+PYTHON = (sys.executable, "-P")
+"""-P: a folder called bench in the working folder must not be taken for ours."""
 
 
 class Executor(Protocol):
@@ -27,7 +31,7 @@ class ServerEnded(Exception):
 class LocalExecutor:
     """One process a stage; use as a context manager."""
 
-    def __init__(self, python: str = sys.executable) -> None:
+    def __init__(self, python: Sequence[str] = PYTHON) -> None:
         self.python = python
         self._forks = sys.platform == "linux"
         self._server: subprocess.Popen[str] | None = None
@@ -80,8 +84,7 @@ class LocalExecutor:
     def _ready_server(self) -> subprocess.Popen[str]:
         if self._server is None:
             self._server = subprocess.Popen(
-                # -P: a folder called bench in the working folder must not be taken for ours.
-                [self.python, "-P", "-m", "bench.executors.forkserver"],
+                [*self.python, "-m", "bench.executors.forkserver"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -102,7 +105,7 @@ class LocalExecutor:
     def _spawn(self, results: Path, plan: str, stage: str, log: Path) -> int:
         with log.open("ab") as stream:
             self._spawned = subprocess.Popen(
-                [self.python, "-P", "-m", "bench.worker", str(results), plan, stage],
+                [*self.python, "-m", "bench.worker", str(results), plan, stage],
                 # It reads to the end of this pipe, which is when we end.
                 stdin=subprocess.PIPE,
                 stdout=stream,

@@ -63,11 +63,12 @@ class SyntheticStore:
     """What the failed stage says."""
     stages: list[dict[str, object]] = field(default_factory=list)
 
-    def plan(self, kind: str, **labels: object) -> str:
+    def plan(self, kind: str, *, repeats: int = 0, **labels: object) -> str:
         """Plan one stage; returns its digest."""
         name = json.dumps([kind, labels], sort_keys=True)
         digest = hashlib.sha256(name.encode()).hexdigest()
-        self.stages.append({"digest": digest, "kind": kind, "labels": labels, "inputs": {}})
+        stage = {"digest": digest, "kind": kind, "labels": labels, "repeats": repeats}
+        self.stages.append({**stage, "inputs": {}})
         return digest
 
     def record(self, digest: str, kind: str, *metrics: Metric, **fields: object) -> Record:

@@ -195,11 +195,23 @@ def test_quality_comes_from_the_named_machine_else_the_first_by_name(store: Synt
 
 def test_repeats_are_rows_of_their_own(store: SyntheticStore):
     """Replicates stand beside each other, in order."""
-    digest = store.plan("evaluate", model="m")
+    digest = store.plan("evaluate", repeats=2, model="m")
     for repeat in (1, 0):
         store.save(store.record(digest, "evaluate", *perplexity(repeat + 1.0), repeat=repeat))
     table = tidy(store.root, read_plan(store.save_plan()))
     assert list(zip(table["repeat"], table["value"], strict=True)) == [(0, 1.0), (1, 2.0)]
+
+
+def test_repeats_that_a_plan_does_not_ask_for_are_left_out(store: SyntheticStore):
+    """They were made to judge other code by; who asks for them, or for all there is, has them."""
+    digest = store.plan("evaluate", model="m")
+    for repeat in (0, 1, 7):
+        store.save(store.record(digest, "evaluate", *perplexity(repeat + 1.0), repeat=repeat))
+    plan = read_plan(store.save_plan())
+    assert list(tidy(store.root, plan)["value"]) == [1.0]
+    assert list(tidy(store.root, None)["value"]) == [1.0, 2.0, 8.0]
+    (run,) = read_stages(store.root, plan, repeats=(1, 7))
+    assert [record.repeat for record in run.records] == [1, 7]
 
 
 def test_the_whole_store_holds_every_record(store: SyntheticStore):

@@ -12,7 +12,9 @@ from reports.figures.style import Picture
 
 DRAWN = Gallery(
     pictures=(
-        Picture(name="a", title="t", description="d é 模型 \u202e", svg="<svg/>" * 50_000, table="x"),
+        Picture(
+            name="a", title="t", description="d é 模型 \u202e", svg="<svg/>" * 50_000, table="x"
+        ),
     ),
     note="one left out",
 )

@@ -206,7 +206,7 @@ def test_repeats_are_averaged_before_seeds(store: SyntheticStore):
     """Three repeats of one seed are still one seed."""
     labels = {"model": "m", "task": "t", "tuning": "full"}
     for seed, values in ((0, (1.0, 2.0, 3.0)), (1, (6.0,))):
-        digest = store.plan("evaluate", setting="full_finetuned", seed=seed, **labels)
+        digest = store.plan("evaluate", repeats=3, setting="full_finetuned", seed=seed, **labels)
         for repeat, value in enumerate(values):
             store.save(store.record(digest, "evaluate", *perplexity(value), repeat=repeat))
     (table,) = settings_tables(compared(frame_of(store, read_plan(store.save_plan()))))

@@ -1,0 +1,325 @@
+"""Verbs of the gate: keep a baseline, judge the code against it, and know the machine's noise."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.planned import lay_out
+from bench.cli.program import (
+    DEFAULT_RESULTS,
+    INCOMPLETE,
+    AsJson,
+    Profile,
+    Results,
+    Select,
+    Sets,
+    SuiteName,
+    app,
+    print_json,
+    print_lines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from bench.gate.fresh import Fresh
+    from bench.plan import Plan
+    from bench.store import Store
+    from reports.gate.baseline import Baseline
+    from reports.gate.judge import Verdict
+    from reports.gate.noise import Noise
+
+    Repeats = Callable[[Plan, Store, int], tuple[int, ...]]
+
+REGRESSED = 4
+UNDECIDED = 5
+RUNS = 5
+
+BaselineFile = Annotated[
+    Path, typer.Option("--baseline", metavar="FILE", help="The baseline, a JSON file for git.")
+]
+Runs = Annotated[
+    int, typer.Option("--runs", min=1, help="How often what is timed is run, each a process.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit 5 where something could not be told.")]
+Junit = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.")
+]
+
+baseline_app = typer.Typer(
+    help="Keep what a suite measures, to judge later code against it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(baseline_app, name="baseline")
+
+
+@baseline_app.command("save")
+def save(
+    suite: SuiteName,
+    baseline: BaselineFile,
+    results: Results = DEFAULT_RESULTS,
+    profile: Profile = None,
+    sets: Sets = None,
+    select: Select = None,
+    runs: Runs = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a suite with this code and keep every run of it in a file for git."""
+    from bench.store import Store
+
+    planned = lay_out(suite, profile, sets, select, online=True)
+    store = Store.create(results)
+    fresh = _measure(planned, store, runs, quiet=as_json)
+    found = _gathered(planned, store, fresh)
+    baseline.parent.mkdir(parents=True, exist_ok=True)
+    baseline.write_bytes(found.to_bytes())
+    if as_json:
+        print_json({"baseline": str(baseline), "lines": len(found.measured)})
+    else:
+        print(f"{baseline}: {len(found.measured)} lines, commit {found.commit[:12]}")  # noqa: T201
+    _warn(found.missing)
+    if found.missing:
+        raise typer.Exit(INCOMPLETE)
+
+
+@baseline_app.command("show")
+def show(
+    baseline: Annotated[Path, typer.Argument(metavar="FILE")], as_json: AsJson = False
+) -> None:
+    """Say what a baseline holds."""
+    from reports.gate.baseline import read_baseline
+    from reports.gate.output import baseline_table
+    from reports.render.terminal import print_tables
+
+    found = read_baseline(baseline)
+    if as_json:
+        print_json(found.model_dump(mode="json", by_alias=True))
+        return
+    print_tables([baseline_table(found)], sys.stdout)
+    _warn(found.missing)
+
+
+@app.command()
+def check(
+    suite: SuiteName,
+    baseline: BaselineFile,
+    results: Results = DEFAULT_RESULTS,
+    profile: Profile = None,
+    sets: Sets = None,
+    select: Select = None,
+    runs: Runs = RUNS,
+    strict: Strict = False,
+    junit: Junit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a suite with this code and judge it against a baseline.
+
+    Only runs of this very code count; what is missing is run first. Exit status 4: something got
+    worse; 3: something is missing; 5 with --strict: something could not be told.
+    """
+    from bench.store import Store
+    from reports.gate.baseline import read_baseline
+    from reports.gate.judge import judge
+
+    was = read_baseline(baseline)
+    planned = lay_out(suite, profile, sets, select, online=True)
+    store = Store.create(results)
+    fresh = _measure(planned, store, runs, quiet=as_json)
+    now = _gathered(planned, store, fresh)
+    verdicts = judge(was, now, _noise(store))
+    _tell(verdicts, f"{planned.suite} against {was.commit[:12]}", junit, as_json=as_json)
+    _exit(verdicts, strict=strict)
+
+
+@app.command()
+def calibrate(
+    suite: SuiteName,
+    results: Results = DEFAULT_RESULTS,
+    profile: Profile = None,
+    sets: Sets = None,
+    select: Select = None,
+    runs: Annotated[int, typer.Option("--runs", min=4, help="Runs of every timed stage.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Run the same code again and again, to learn how noisy this machine is.
+
+    Runs of one call are a session. From the third session on, on other days, `check` knows how far
+    the machine drifts in between.
+    """
+    from bench.environment import facts
+    from bench.gate.fresh import unused_repeats
+    from bench.store import Store
+    from reports.gate.noise import Session, Values
+    from reports.gate.output import noise_table
+    from reports.render.terminal import print_tables
+
+    planned = lay_out(suite, profile, sets, select, online=True)
+    store = Store.create(results)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    fresh = _measure(planned, store, runs, quiet=as_json, repeats_of=unused_repeats)
+    found = _gathered(planned, store, fresh)
+    lines = tuple(
+        Values(line=each.line, values=tuple(run.value for run in each.runs))
+        for each in found.measured
+        if each.line.stage != "evaluate"
+    )
+    session = Session(started=started, commit=str(facts()["commit"]), lines=lines)
+    noise = _noise(store).with_session(session)
+    path = _noise_path(store)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(noise.to_bytes())
+    if as_json:
+        print_json({"noise": str(path), "sessions": len(noise.sessions)})
+    else:
+        print_tables([noise_table(noise)], sys.stdout)
+        print(f"noise: {path}")  # noqa: T201
+
+
+@app.command()
+def ab(
+    suite: SuiteName,
+    base: Annotated[
+        str, typer.Option("--base", metavar="REV", help="A branch, a tag or a commit.")
+    ],
+    results: Results = DEFAULT_RESULTS,
+    profile: Profile = None,
+    sets: Sets = None,
+    select: Select = None,
+    strict: Strict = False,
+    junit: Junit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a base revision and the code that is here in turn, and judge the one against the other.
+
+    Works on noisy and shared machines: what the machine does meanwhile is done to both. Each side
+    has a worktree and an environment of its own. Six pairs of runs for every line, then many fresh
+    ones for those that do not pass.
+    """
+    from bench.gate.arms import arms
+    from bench.gate.turns import compare_arms
+    from bench.store import Store
+
+    lay_out(suite, profile, sets, select, online=True)
+    store = Store.create(results)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    asked = [suite_argument(suite), *_options(profile, sets, select)]
+    with arms(base, store.root / "ab" / stamp) as sides:
+        for side in sides:
+            _say(f"{side.name} ({side.commit[:12]}): the suite once")
+            side.run([*asked, "--json"])
+        verdicts = compare_arms(sides, _noise(store), _say)
+    title = f"{suite}: {sides[1].commit[:12]} against {sides[0].commit[:12]}"
+    _tell(verdicts, title, junit, as_json=as_json)
+    _exit(verdicts, strict=strict)
+
+
+def suite_argument(name: str) -> str:
+    """A suite as a process in another folder finds it."""
+    path = Path(name)
+    return str(path.resolve()) if path.is_file() else name
+
+
+def _options(profile: str | None, sets: list[str] | None, select: str | None) -> list[str]:
+    options = ["--profile", profile] if profile else []
+    options += [part for each in sets or () for part in ("--set", each)]
+    return options + (["-k", select] if select else [])
+
+
+def _measure(
+    planned: Plan,
+    store: Store,
+    runs: int,
+    *,
+    quiet: bool,
+    repeats_of: Repeats | None = None,
+) -> Fresh:
+    """The suite as this code runs it."""
+    from bench.executors.local import LocalExecutor
+    from bench.gate.fresh import free_repeats, fresh_runs, measure
+    from bench.progress import Shown
+    from bench.runner import check_tasks, stop_on_signals
+
+    stop_on_signals()
+    repeats = (repeats_of or free_repeats)(planned, store, runs)
+    with (
+        LocalExecutor() as executor,
+        Shown(len(fresh_runs(planned, repeats)), quiet=quiet) as shown,
+    ):
+        check_tasks(planned, store, executor)
+        return measure(
+            planned, store, executor, repeats, on_start=shown.started, on_event=shown.ended
+        )
+
+
+def _gathered(planned: Plan, store: Store, fresh: Fresh) -> Baseline:
+    from bench.cli.planned import saved
+    from bench.environment import this_machine
+    from bench.gate.fresh import records_of
+    from reports.gate.baseline import gather
+    from reports.results import read_plan
+
+    runs = records_of(store, read_plan(saved(store, planned)), fresh.repeats)
+    return gather(
+        runs,
+        suite=planned.suite,
+        profile=planned.profile,
+        machine=this_machine().fingerprint,
+    )
+
+
+def _noise_path(store: Store) -> Path:
+    from bench.environment import this_machine
+
+    return store.root / "noise" / f"{this_machine().fingerprint}.json"
+
+
+def _noise(store: Store) -> Noise:
+    from bench.environment import this_machine
+    from reports.gate.noise import read_noise
+
+    return read_noise(_noise_path(store), this_machine().fingerprint)
+
+
+def _tell(verdicts: list[Verdict], title: str, junit_file: Path | None, *, as_json: bool) -> None:
+    """Terminal or JSON; JUnit, annotations and step summary where they are asked for."""
+    from bench.step_summary import append_to_step_summary
+    from reports.gate.output import as_values, junit, verdict_table, workflow_commands
+    from reports.render.markdown import markdown_table
+    from reports.render.terminal import print_tables
+
+    table = verdict_table(verdicts, title)
+    if junit_file:
+        junit_file.write_text(junit(verdicts, title), encoding="utf-8")
+    _warn(filter(None, [append_to_step_summary(f"## {table.title}\n\n{markdown_table(table)}\n")]))
+    if as_json:
+        print_json(as_values(verdicts))
+        return
+    print_tables([table], sys.stdout)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        print_lines(workflow_commands(verdicts))
+
+
+def _exit(verdicts: list[Verdict], *, strict: bool) -> None:
+    words = {each.word for each in verdicts}
+    if "REGRESSED" in words:
+        raise typer.Exit(REGRESSED)
+    if "MISSING" in words or not words:
+        raise typer.Exit(INCOMPLETE)
+    if strict and "INCONCLUSIVE" in words:
+        raise typer.Exit(UNDECIDED)
+
+
+def _say(line: str) -> None:
+    print(f"offsite-bench: {line}", file=sys.stderr)  # noqa: T201
+
+
+def _warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        _say(f"warning: {line}")

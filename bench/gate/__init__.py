@@ -1,0 +1,1 @@
+"""Making the runs that a verdict rests on."""

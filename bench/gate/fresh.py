@@ -1,0 +1,97 @@
+"""A suite measured with the code that is here, whatever the store holds of other code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import count, islice
+from pathlib import Path
+
+from bench.environment import code, this_machine
+from bench.executors.local import Executor
+from bench.plan import Plan, Stage
+from bench.runner import Event, Summary, run_plan
+from bench.store import Store
+from reports.record import read_record
+from reports.results import PlanFile, StageRun, read_stages
+
+TIMED = ("tune", "finetune")
+"""Stages of which speed and memory are judged: they are run several times."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fresh:
+    """Runs of this code on this machine."""
+
+    repeats: tuple[int, ...]
+    """The numbers they have in the store; the first is that of a whole chain of stages."""
+    summary: Summary
+
+
+def measure(
+    plan: Plan,
+    store: Store,
+    executor: Executor,
+    repeats: tuple[int, ...],
+    *,
+    on_start: Callable[[Stage, int], None] = lambda stage, repeat: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Fresh:
+    """Bring every stage once, and what is timed under each of the repeats, to records.
+
+    A record of other code is no evidence of this one: it has another repeat, and stays.
+    """
+    summary = run_plan(
+        plan,
+        store,
+        executor,
+        runs=fresh_runs(plan, repeats),
+        on_start=on_start,
+        on_event=on_event,
+    )
+    return Fresh(repeats=repeats, summary=summary)
+
+
+def free_repeats(plan: Plan, store: Store, runs: int) -> tuple[int, ...]:
+    """The first repeats under which no stage of the plan has a record of other code.
+
+    So what this code has run already counts.
+    """
+    free = (r for r in count() if all(_is_ours(store, s.digest, r) for s in plan.stages))
+    return tuple(islice(free, runs))
+
+
+def unused_repeats(plan: Plan, store: Store, runs: int) -> tuple[int, ...]:
+    """The first repeats under which no stage of the plan has a record: another session."""
+    unused = (
+        r for r in count() if not any(_path(store, s.digest, r).exists() for s in plan.stages)
+    )
+    return tuple(islice(unused, runs))
+
+
+def fresh_runs(plan: Plan, repeats: tuple[int, ...]) -> list[tuple[Stage, int]]:
+    """Every stage once, then the timed ones again and again, to and fro."""
+    runs = [(stage, repeats[0]) for stage in plan.stages]
+    timed = [stage for stage in plan.stages if stage.kind in TIMED]
+    for turn, repeat in enumerate(repeats[1:]):
+        again = [(stage, repeat) for stage in timed]
+        runs += again if turn % 2 else reversed(again)
+    return runs
+
+
+def records_of(store: Store, plan: PlanFile, repeats: tuple[int, ...]) -> list[StageRun]:
+    """Every stage with its records of these repeats on this machine, and no others."""
+    machine = this_machine().fingerprint
+    return [
+        replace(run, records=tuple(r for r in run.records if r.machine == machine))
+        for run in read_stages(store.root, plan, repeats)
+    ]
+
+
+def _is_ours(store: Store, digest: str, repeat: int) -> bool:
+    path = _path(store, digest, repeat)
+    return not path.exists() or read_record(path).environment.get("code") == code()
+
+
+def _path(store: Store, digest: str, repeat: int) -> Path:
+    return store.record_path(digest, this_machine().fingerprint, repeat)

@@ -1,0 +1,164 @@
+"""Base and candidate run in turn, so that what the machine does meanwhile is done to both."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from bench.errors import NothingToShow
+from bench.executors.local import LocalExecutor
+from bench.gate.arms import Arm
+from bench.gate.fresh import TIMED
+from bench.plan import run_name
+from bench.store import Store
+from reports.gate.baseline import Baseline, Line, gather, judged
+from reports.gate.judge import Evidence, Verdict, judge
+from reports.gate.noise import Noise
+from reports.gate.staged import FIRST_PAIRS, Pair, evidence, pairs_to_make, verdicts
+from reports.record import Metric, read_record
+from reports.results import PlanFile, PlannedStage, read_plan, read_stages
+
+Said = Callable[[str], None]
+"""Told what happens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """An arm whose suite has run once."""
+
+    arm: Arm
+    store: Store
+    plan_name: str
+    plan: PlanFile
+    executor: LocalExecutor
+
+    def run(self, stage: PlannedStage, repeat: int) -> Mapping[Line, Metric]:
+        """Run a stage once more; nothing where it failed."""
+        log = self.store.log_path(stage.digest)
+        name = run_name(stage.digest, repeat)
+        if self.executor.run(self.store.root, self.plan_name, name, log) != 0:
+            return {}
+        # The arm's own code names the machine.
+        folder = self.store.root / "records" / stage.digest[:2]
+        (path,) = folder.glob(f"{stage.digest}.*.{repeat}.json")
+        return dict(judged(stage, read_record(path)))
+
+    def measured(self) -> Baseline:
+        """What the suite left."""
+        runs = read_stages(self.store.root, self.plan)
+        machines = sorted({record.machine for run in runs for record in run.records})
+        return gather(
+            runs,
+            suite=self.plan.suite,
+            profile=self.plan.profile,
+            machine=next(iter(machines), ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A stage that both sides have: base's, then candidate's."""
+
+    stages: tuple[PlannedStage, PlannedStage]
+
+
+def compare_arms(arms: Sequence[Arm], noise: Noise, said: Said) -> list[Verdict]:
+    """Quality from the suites as they ran; speed and memory from pairs in two rounds."""
+    with ExitStack() as stack:
+        base, candidate = (_side(arm, stack) for arm in arms)
+        sides = base.measured(), candidate.measured()
+        quality = [each for each in judge(*sides) if each.line.stage not in TIMED]
+        pairing = _Pairing((base, candidate), noise, said)
+        shared = list(_shared(base.plan, candidate.plan))
+        first = pairing.round({each: FIRST_PAIRS for each in shared})
+        asked = pairs_to_make(first)
+        again = {
+            each: max((asked.get(line, 0) for line in pairing.lines[each]), default=0)
+            for each in shared
+        }
+        said(f"{sum(count > 0 for count in again.values())} of {len(shared)} stages again")
+        fresh = pairing.round({each: count for each, count in again.items() if count})
+    timed = verdicts(first, {line: each for line, each in fresh.items() if line in asked})
+    return [*timed, *_without_pairs(sides[0], first), *quality]
+
+
+class _Pairing:
+    """Makes pairs of runs and keeps count of them."""
+
+    def __init__(self, sides: tuple[Side, Side], noise: Noise, said: Said) -> None:
+        self.sides, self.noise, self.said = sides, noise, said
+        self.repeat = 0
+        self.lines: dict[Shared, set[Line]] = defaultdict(set)
+
+    def round(self, counts: Mapping[Shared, int]) -> dict[Line, Evidence]:
+        """So many pairs of each stage; a pair of which one run failed is left out."""
+        pairs: dict[Line, list[Pair]] = defaultdict(list)
+        metrics: dict[Line, Metric] = {}
+        for turn in range(max(counts.values(), default=0)):
+            self.repeat += 1
+            for shared in [each for each, count in counts.items() if turn < count]:
+                base, candidate = self._pair(shared, is_turned=bool(turn % 2))
+                for line in base.keys() & candidate.keys():
+                    values = base[line].value, candidate[line].value
+                    assert values[0] is not None
+                    assert values[1] is not None
+                    pairs[line].append((values[0], values[1]))
+                    metrics[line] = base[line]
+                    self.lines[shared].add(line)
+            self.said(f"pair {turn + 1} of {max(counts.values())}")
+        return {
+            line: evidence(line, found, metrics[line].better, self.noise.offset(line))
+            for line, found in pairs.items()
+        }
+
+    def _pair(
+        self, shared: Shared, *, is_turned: bool
+    ) -> tuple[Mapping[Line, Metric], Mapping[Line, Metric]]:
+        """Base and candidate, whichever ran first: A B, then B A."""
+        found: dict[int, Mapping[Line, Metric]] = {}
+        for side in (1, 0) if is_turned else (0, 1):
+            found[side] = self.sides[side].run(shared.stages[side], self.repeat)
+        return found[0], found[1]
+
+
+def _side(arm: Arm, stack: ExitStack) -> Side:
+    store = Store.open(arm.store)
+    newest = next(iter(store.plans()), None)
+    if newest is None:
+        raise NothingToShow(f"{arm.name} ({arm.commit[:12]}) left no plan in {arm.store}")
+    return Side(
+        arm=arm,
+        store=store,
+        plan_name=newest.stem,
+        plan=read_plan(newest),
+        executor=stack.enter_context(LocalExecutor(arm.python)),
+    )
+
+
+def _shared(base: PlanFile, candidate: PlanFile) -> Iterator[Shared]:
+    """Timed stages with the same labels on both sides; of other seeds the first stands for all."""
+    ours = {_key(stage): stage for stage in reversed(candidate.stages) if stage.kind in TIMED}
+    seen = set()
+    for stage in base.stages:
+        key = _key(stage)
+        if key in ours and key not in seen:
+            seen.add(key)
+            yield Shared((stage, ours[key]))
+
+
+def _key(stage: PlannedStage) -> tuple[object, ...]:
+    labels = stage.labels.model_dump(exclude={"case", "seed"})
+    return (stage.kind, *labels.values())
+
+
+def _without_pairs(base: Baseline, first: Mapping[Line, Evidence]) -> Iterator[Verdict]:
+    """Timed lines of the base that could not be run in turn."""
+    for each in base.measured:
+        if each.line.stage in TIMED and each.line not in first:
+            yield Verdict(
+                line=each.line,
+                word="MISSING",
+                sentence="the candidate has no such run, or it failed",
+            )

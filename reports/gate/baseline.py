@@ -1,0 +1,233 @@
+"""What a suite measured once, small enough for git: every run of every line, never just a mean."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from reports.comparison import MEMORIES, QUALITY, THROUGHPUTS
+from reports.errors import ReportError
+from reports.record import ItemScores, Metric, Record
+from reports.results import Labels, PlannedStage, StageRun
+from reports.statistics.intervals import Better
+
+SCHEMA = 1
+CLOSED = ConfigDict(extra="forbid", frozen=True)
+OWN = frozenset({"seed", "checkpoint"})
+"""Parameters in which the runs of one line differ."""
+
+
+class BadBaseline(ReportError):
+    """A baseline that nothing can be compared with."""
+
+
+class Line(BaseModel):
+    """What the runs of a baseline are grouped by: one row of one table."""
+
+    model_config = CLOSED
+
+    model: str
+    layout: str = ""
+    compression: str = ""
+    tuning: str = ""
+    task: str = ""
+    setting: str = ""
+    stage: str
+    peer: str = ""
+    metric: str
+
+    @property
+    def name(self) -> str:
+        """All that is not empty."""
+        return " ".join(filter(None, self.model_dump().values()))
+
+
+class Run(BaseModel):
+    """One value: of one seed, and one repeat of it."""
+
+    model_config = CLOSED
+
+    seed: int | None = None
+    repeat: int = 0
+    value: float
+    items: ItemScores | None = None
+    weights: str = ""
+    """sha256 of the weights that were scored."""
+    clock: float | None = None
+    """Mean clock of the GPU's multiprocessors in MHz while it ran."""
+
+
+class Measured(BaseModel):
+    """One line with all its runs."""
+
+    model_config = CLOSED
+
+    line: Line
+    unit: str
+    better: Better
+    setup: dict[str, Any]
+    """The stage's parameters but for the seed, and the identity of its data."""
+    runs: tuple[Run, ...]
+
+    @model_validator(mode="after")
+    def _is_one_sample(self) -> Measured:
+        counts = Counter((run.seed, run.repeat) for run in self.runs)
+        twice = next((run for run, count in counts.items() if count > 1), None)
+        if twice:
+            raise ValueError(f"{self.line.name}: seed {twice[0]}, repeat {twice[1]} is there twice")
+        if not all(math.isfinite(run.value) for run in self.runs):
+            raise ValueError(f"{self.line.name}: a value is not a finite number")
+        return self
+
+
+class Baseline(BaseModel):
+    """Everything a suite measured at one commit on one machine."""
+
+    model_config = CLOSED
+
+    version: Literal[1] = Field(alias="schema")
+    suite: str
+    profile: str | None
+    commit: str
+    dirty: bool
+    machine: str
+    """Fingerprint: speed and memory are compared on an equal one only."""
+    described: dict[str, Any]
+    """That machine in words."""
+    measured: tuple[Measured, ...]
+    missing: tuple[str, ...] = ()
+    """Stages that should have been measured and were not, and why."""
+
+    def by_line(self) -> Mapping[Line, Measured]:
+        """Lines by what they are called."""
+        return {each.line: each for each in self.measured}
+
+    def to_bytes(self) -> bytes:
+        """A JSON file with a line for every run, so that a diff in git can be read."""
+        body = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        body["schema"] = SCHEMA
+        head = {key: value for key, value in body.items() if key != "measured"}
+        lines = [json.dumps(each, sort_keys=True) for each in body.get("measured", ())]
+        text = json.dumps(head, sort_keys=True, indent=1).removesuffix("\n}")
+        joined = ",\n".join(lines)
+        return f'{text},\n "measured": [\n{joined}\n ]\n}}\n'.encode()
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline file.
+
+    Raises:
+        BadBaseline: it is none, is damaged, or of a schema this version does not read.
+    """
+    try:
+        content = json.loads(path.read_bytes(), parse_constant=_refuse)
+    except OSError as error:
+        raise BadBaseline(f"{path}: {error.strerror}; `baseline save` writes one") from None
+    except (ValueError, RecursionError) as error:
+        raise BadBaseline(f"{path}: not a baseline ({error})") from None
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise BadBaseline(f"{path}: baseline schema {schema!r}; this version reads {SCHEMA}")
+    try:
+        return Baseline.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "baseline"
+        raise BadBaseline(f"{path}: {where}: {first['msg']}") from None
+
+
+def gather(runs: Iterable[StageRun], *, suite: str, profile: str | None, machine: str) -> Baseline:
+    """A baseline of what these stages left behind; only records of one machine are given.
+
+    Raises:
+        BadBaseline: no record, or records of several commits.
+    """
+    found = list(runs)
+    records = [record for run in found for record in run.records]
+    if not records:
+        raise BadBaseline("nothing was measured")
+    commits = sorted({str(record.environment.get("commit") or "") for record in records})
+    if len(commits) > 1:
+        raise BadBaseline(f"records of several commits: {', '.join(c[:12] for c in commits)}")
+    lines: dict[Line, list[tuple[Record, Labels, Metric]]] = {}
+    for run in found:
+        for record in run.records:
+            for line, metric in judged(run.planned, record):
+                lines.setdefault(line, []).append((record, run.planned.labels, metric))
+    return Baseline(
+        schema=1,
+        suite=suite,
+        profile=profile,
+        commit=commits[0],
+        dirty=any(bool(record.environment.get("dirty")) for record in records),
+        machine=machine,
+        described=dict(records[0].environment.get("machine") or {}),
+        measured=tuple(_measured(line, found) for line, found in lines.items()),
+        missing=tuple(_missing(found)),
+    )
+
+
+def judged(planned: PlannedStage, record: Record) -> Iterator[tuple[Line, Metric]]:
+    """What of a record is judged: its first quality metric, its first speed, its first memory."""
+    families: tuple[tuple[str, ...], ...] = ()
+    if record.kind == "evaluate":
+        families = (QUALITY,)
+    elif record.kind in ("tune", "finetune"):
+        families = (THROUGHPUTS, MEMORIES)
+    have = {m.metric: m for m in record.metrics if m.value is not None}
+    for family in families:
+        name = next((name for name in family if name in have), None)
+        if name is not None:
+            yield _line(planned, name), have[name]
+
+
+def _line(planned: PlannedStage, metric: str) -> Line:
+    labels = planned.labels.model_dump(include=set(Line.model_fields))
+    setting = labels["setting"] if planned.kind == "evaluate" else ""
+    return Line(**{**labels, "setting": setting, "stage": planned.kind, "metric": metric})
+
+
+def _measured(line: Line, found: list[tuple[Record, Labels, Metric]]) -> Measured:
+    record, _, metric = found[0]
+    return Measured(
+        line=line,
+        unit=metric.unit,
+        better=metric.better,
+        setup=_setup(record),
+        runs=tuple(_run(*each) for each in found),
+    )
+
+
+def _setup(record: Record) -> dict[str, Any]:
+    params = {key: value for key, value in record.params.items() if key not in OWN}
+    return {**params, "data": record.inputs.get("data", "")}
+
+
+def _run(record: Record, labels: Labels, metric: Metric) -> Run:
+    assert metric.value is not None
+    return Run(
+        seed=labels.seed,
+        repeat=record.repeat,
+        value=metric.value,
+        items=metric.items,
+        weights=str(record.facts.get("weights_digest", "")),
+    )
+
+
+def _missing(runs: Iterable[StageRun]) -> Iterator[str]:
+    for run in runs:
+        if not run.records:
+            labels = run.planned.labels.model_dump(exclude={"case"}, exclude_none=True)
+            name = " ".join([run.planned.kind, *(str(each) for each in labels.values() if each)])
+            why = f"{run.attempt.outcome}: {run.attempt.reason}" if run.attempt else "not run"
+            yield f"{name}: {why}"
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")

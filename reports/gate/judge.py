@@ -1,0 +1,349 @@
+"""Baseline and current, line by line: worse, better, the same, or not to be told.
+
+A line regressed if its loss is beyond the margin for sure, with Holm's correction over all lines.
+It passes if a loss as large as its limit would have been seen, and is ruled out. Everything else
+is inconclusive and says what would decide it.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+from scipy.stats import chi2
+
+from reports.gate.baseline import Baseline, Line, Measured
+from reports.gate.noise import Noise
+from reports.gate.rules import (
+    FALSE_ALARMS,
+    FALSE_PASSES,
+    POWER,
+    Rule,
+    rule_of,
+)
+from reports.items import read_items
+from reports.statistics.certainty import exceeds, reach
+from reports.statistics.intervals import Part, Scores, Spread
+from reports.statistics.losses import (
+    is_identical,
+    loss_of,
+    of_runs,
+    of_trainings,
+    right_no_more,
+)
+from reports.statistics.ties import holm
+
+Word = Literal["PASS", "REGRESSED", "IMPROVED", "INCONCLUSIVE", "MISSING"]
+
+FEWEST_RUNS = 5
+MOST_RUNS = 1000
+"""More are not asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is to be said of one line."""
+
+    line: Line
+    word: Word
+    sentence: str
+    loss: float | None = None
+    """Positive is worse: of a rate in fractions, else the logarithm of a ratio."""
+    detectable: float | None = None
+    """The smallest loss that would have been called a regression nearly always."""
+    probability: float | None = None
+    """Corrected: of such a loss where there is none beyond the margin."""
+    more_runs: int | None = None
+    """So many more would decide."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of one line before all lines are looked at together."""
+
+    line: Line
+    rule: Rule
+    spread: Spread
+    margin: float
+    """The rule's, and what the machine drifts."""
+    unit: Literal["runs", "seeds"]
+    fixed: int = 0
+    """So many parts of the variance, the last ones, stay as they are however many are added."""
+    exact: float | None = None
+    """Probability of an exact test that takes the place of the mean's."""
+
+
+Found = Evidence | Verdict
+
+
+def judge(baseline: Baseline, current: Baseline, noise: Noise | None = None) -> list[Verdict]:
+    """One verdict for every line of the baseline, then those that only the current one has.
+
+    Args:
+        baseline: what was.
+        current: what is now.
+        noise: how far this machine drifts between two sessions, if that was measured.
+    """
+    now = current.by_line()
+    found = [
+        _evidence(was, now.get(was.line), baseline, current, noise) for was in baseline.measured
+    ]
+    return [*decide(found), *_new_lines(baseline, now)]
+
+
+def decide(found: Sequence[Found]) -> list[Verdict]:
+    """The verdicts of all lines together."""
+    open_ = [each for each in found if isinstance(each, Evidence)]
+    worse = holm([_worse(each) for each in open_])
+    better = holm([_better(each) for each in open_])
+    level = FALSE_ALARMS / max(len(open_), 1)
+    verdicts = iter(
+        _verdict(each, p_worse, p_better, level)
+        for each, p_worse, p_better in zip(open_, worse, better, strict=True)
+    )
+    return [next(verdicts) if isinstance(each, Evidence) else each for each in found]
+
+
+def detectable(evidence: Evidence, level: float) -> float:
+    """The smallest loss that would be called a regression in POWER of all cases."""
+    parts = evidence.spread.parts
+    return evidence.margin + reach(parts, level) + reach(parts, 1 - POWER)
+
+
+def runs_needed(evidence: Evidence, level: float, loss: float | None = None) -> int | None:
+    """How many runs or seeds in all would let a loss be seen; None if no number would.
+
+    A spread known from few runs may be larger: it is taken as large as it is in four of five cases.
+
+    Args:
+        evidence: what is known of the line.
+        level: the probability below which it regressed.
+        loss: the rule's limit if not given.
+    """
+    have = evidence.spread.n
+    wanted = evidence.rule.limit_loss if loss is None else loss
+
+    def sees(n: int) -> bool:
+        spread = replace(evidence.spread, parts=_scaled(evidence, n / have))
+        return detectable(replace(evidence, spread=spread), level) <= wanted
+
+    numbers = range(have + 1, MOST_RUNS)
+    place = bisect_left(numbers, True, key=sees)
+    return numbers[place] if place < len(numbers) else None
+
+
+def _scaled(evidence: Evidence, times: float) -> tuple[Part, ...]:
+    """The parts of the variance with so many times the runs."""
+    parts = evidence.spread.parts
+    moving = len(parts) - evidence.fixed
+    more = [Part(_at_most(part) / times, (part.freedom + 1) * times - 1) for part in parts[:moving]]
+    return (*more, *parts[moving:])
+
+
+@lru_cache(maxsize=1024)
+def _at_most(part: Part) -> float:
+    """What a variance is at most, in four of five cases."""
+    return part.variance * part.freedom / float(chi2.ppf(0.2, part.freedom))
+
+
+def _evidence(
+    was: Measured,
+    is_now: Measured | None,
+    baseline: Baseline,
+    current: Baseline,
+    noise: Noise | None,
+) -> Found:
+    line, rule = was.line, rule_of(was.line.metric)
+    if is_now is None:
+        why = next((each for each in current.missing if line.stage in each), "not measured")
+        return Verdict(line=line, word="MISSING", sentence=f"in the baseline, and now: {why}")
+    changed = _changed(was, is_now)
+    if changed:
+        return _unknown(line, f"measured otherwise: {changed}; save a new baseline")
+    if rule.is_machine_bound:
+        if baseline.machine != current.machine:
+            return _unknown(line, "the baseline is of another machine; use `ab`, or save one here")
+        return _of_runs(was, is_now, rule, noise.drift(line) if noise else None)
+    return _of_scores(was, is_now, rule)
+
+
+def _of_runs(was: Measured, is_now: Measured, rule: Rule, drift: Part | None) -> Found:
+    line = was.line
+    values = [[run.value for run in each.runs] for each in (was, is_now)]
+    fewest = min(map(len, values))
+    if fewest < 2:
+        return _unknown(line, "one run says nothing of the spread", more=FEWEST_RUNS - 1)
+    if min(values[0] + values[1]) <= 0:
+        return _unknown(line, "a value is not above 0")
+    if any(len(set(side)) == 1 for side in values) and not rule.grain:
+        return _unknown(line, "all runs of a side have the same value: that was not measured")
+    spread = of_runs(values[0], values[1], was.better)
+    # What stays however many runs are made: how finely one is counted, and what days differ by.
+    fixed = [Part(rule.grain**2, math.inf)] * bool(rule.grain)
+    fixed += [] if drift is None else [drift]
+    return Evidence(
+        line=line,
+        rule=rule,
+        spread=replace(spread, parts=(*spread.parts, *fixed)),
+        margin=rule.margin_loss + (rule.drift_loss if drift is None else 0.0),
+        unit="runs",
+        fixed=len(fixed),
+    )
+
+
+def _of_scores(was: Measured, is_now: Measured, rule: Rule) -> Found:
+    line = was.line
+    sides = (_scores(was), _scores(is_now))
+    if is_identical(*sides):
+        items = len(next(iter(sides[0].by_item.values())))
+        same = f"all {items:,} items of {len(sides[0].values)} evaluations have the same score"
+        return Verdict(line=line, word="PASS", sentence=same, loss=0.0, detectable=0.0)
+    is_again = _same_weights(was, is_now)
+    if is_again or set(sides[0].values) == {None}:
+        # Nothing was trained in between: which items were scored is all that is left to chance.
+        spread = loss_of(*sides, was.better)
+    else:
+        spread = of_trainings(*sides, was.better)
+    if spread is None or not spread.parts:
+        return _unknown(line, "one training a side says nothing of others; add seeds", more=2)
+    if rule.is_ratio:
+        spread = _relative(spread, sum(sides[0].values.values()) / len(sides[0].values))
+    is_trained = None not in sides[0].values
+    return Evidence(
+        line=line,
+        rule=rule,
+        spread=spread,
+        margin=rule.margin_loss,
+        unit="seeds",
+        fixed=len(spread.parts) - is_trained,
+        exact=_exact(was, *sides) if is_again else None,
+    )
+
+
+def _same_weights(was: Measured, is_now: Measured) -> bool:
+    """Whether the very weights were scored again that the baseline scored."""
+    weights = [{run.seed: run.weights for run in each.runs} for each in (was, is_now)]
+    return weights[0] == weights[1] and all(weights[0].values())
+
+
+def _exact(was: Measured, before: Scores, after: Scores) -> float | None:
+    """McNemar's probability of so many answers that are right no more; None if they are no answers.
+
+    Of several seeds the least likely speaks for all, as often as there are seeds.
+    """
+    binary = all(run.items is not None and run.items.encoding == "bits" for run in was.runs)
+    if not binary or not before.by_item or before.documents != after.documents:
+        return None
+    found = [right_no_more(before.by_item[s], after.by_item[s]) for s in before.by_item]
+    return min(1.0, len(found) * min(found))
+
+
+def _scores(measured: Measured) -> Scores:
+    first = {run.seed: run for run in reversed(measured.runs)}
+    values = {seed: run.value for seed, run in first.items()}
+    documents = {run.items.documents for run in first.values() if run.items is not None}
+    if len(documents) != 1 or any(run.items is None for run in first.values()):
+        return Scores(values=values)
+    metric = measured.line.metric
+    by_item = {
+        seed: read_items(metric, run.items, run.value)
+        for seed, run in first.items()
+        if run.items is not None
+    }
+    return Scores(values=values, by_item=by_item, documents=documents.pop())
+
+
+def _relative(spread: Spread, scale: float) -> Spread:
+    """A difference as the logarithm of a ratio, to first order."""
+    parts = tuple(Part(part.variance / scale**2, part.freedom) for part in spread.parts)
+    return replace(spread, mean=math.log1p(max(spread.mean / scale, -0.99)), parts=parts)
+
+
+def _worse(evidence: Evidence) -> float:
+    return (
+        evidence.exact if evidence.exact is not None else exceeds(evidence.spread, evidence.margin)
+    )
+
+
+def _better(evidence: Evidence) -> float:
+    gained = replace(evidence.spread, mean=-evidence.spread.mean)
+    return exceeds(gained, evidence.margin)
+
+
+def _verdict(evidence: Evidence, worse: float, better: float, level: float) -> Verdict:
+    rule, loss = evidence.rule, evidence.spread.mean
+    smallest = detectable(evidence, level)
+    highest = loss + reach(evidence.spread.parts, FALSE_PASSES)
+    lowest = loss - reach(evidence.spread.parts, FALSE_PASSES)
+    between = f"between {rule.text(lowest)} and {rule.text(highest)}"
+    verdict = Verdict(
+        line=evidence.line,
+        word="INCONCLUSIVE",
+        sentence="",
+        loss=loss,
+        detectable=smallest,
+        probability=worse,
+    )
+    if worse < FALSE_ALARMS:
+        said = (
+            f"worse by {rule.text(loss)}, {between}; more than {rule.text(evidence.margin)} counts"
+        )
+        return replace(verdict, word="REGRESSED", sentence=said)
+    if better < FALSE_ALARMS:
+        said = f"better by {rule.text(-loss)}; save a new baseline to keep it"
+        return replace(verdict, word="IMPROVED", sentence=said)
+    if highest < rule.limit_loss and smallest <= rule.limit_loss:
+        said = f"no loss of {rule.text(rule.limit_loss)}: it is {between}"
+        return replace(verdict, word="PASS", sentence=said)
+    needed = runs_needed(evidence, level)
+    more = None if needed is None else needed - evidence.spread.n
+    said = f"a loss of {rule.text(rule.limit_loss)} could go unseen: it is {between}"
+    if more is None:
+        return replace(verdict, sentence=f"{said}; {_hopeless(evidence)}")
+    return replace(
+        verdict, sentence=f"{said}; {more} more {evidence.unit} would decide", more_runs=more
+    )
+
+
+def _hopeless(evidence: Evidence) -> str:
+    if evidence.unit == "seeds":
+        return "no number of seeds decides that on so few items"
+    if evidence.margin >= evidence.rule.limit_loss:
+        return "this machine may drift as much between two sessions: `calibrate`, or use `ab`"
+    return f"not even {MOST_RUNS} runs decide that on so noisy a machine"
+
+
+def _unknown(line: Line, sentence: str, *, more: int | None = None) -> Verdict:
+    return Verdict(line=line, word="INCONCLUSIVE", sentence=sentence, more_runs=more)
+
+
+def _changed(was: Measured, is_now: Measured) -> str:
+    """What the two were run with that is not the same; empty if all is."""
+    before, after = dict(_flat(was.setup)), dict(_flat(is_now.setup))
+    names = [
+        name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)
+    ]
+    return ", ".join(f"{name} {before.get(name)} became {after.get(name)}" for name in names[:3])
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
+    found: list[tuple[str, object]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", value))
+    return found
+
+
+def _new_lines(baseline: Baseline, now: Mapping[Line, Measured]) -> list[Verdict]:
+    known = {each.line for each in baseline.measured}
+    return [
+        Verdict(line=line, word="INCONCLUSIVE", sentence="not in the baseline; save a new one")
+        for line in now
+        if line not in known
+    ]

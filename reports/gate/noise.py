@@ -1,0 +1,129 @@
+"""How far a machine differs from itself: the same code against the same code.
+
+Runs of one session say how noisy it is; the means of several sessions, how far it drifts from one
+day to another.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reports.errors import ReportError
+from reports.gate.baseline import Line
+from reports.statistics.certainty import reach
+from reports.statistics.intervals import Part
+from reports.statistics.losses import of_pairs, trimmed
+
+SCHEMA = 1
+FEWEST_SESSIONS = 3
+"""With fewer, nothing is known of the drift."""
+SURE = 0.005
+CLOSED = ConfigDict(extra="forbid", frozen=True)
+
+
+class Values(BaseModel):
+    """The runs of one line in one session, in the order they were made."""
+
+    model_config = CLOSED
+
+    line: Line
+    values: tuple[float, ...]
+
+
+class Session(BaseModel):
+    """What was run in one go."""
+
+    model_config = CLOSED
+
+    started: str
+    commit: str
+    lines: tuple[Values, ...]
+
+
+class Noise(BaseModel):
+    """All sessions of one machine."""
+
+    model_config = CLOSED
+
+    version: Literal[1] = Field(default=1, alias="schema")
+    machine: str
+    sessions: tuple[Session, ...] = ()
+
+    def with_session(self, session: Session) -> Noise:
+        """The same and one session more."""
+        return self.model_copy(update={"sessions": (*self.sessions, session)})
+
+    def drift(self, line: Line) -> Part | None:
+        """Variance of a difference between two sessions that runs do not explain; None if unknown.
+
+        Twice what the logarithms of the sessions' means vary beyond what the spread of their runs
+        makes them vary.
+        """
+        means = [trimmed(logs) for logs in self._logs(line) if len(logs) > 1]
+        if len(means) < FEWEST_SESSIONS:
+            return None
+        between = float(np.var([mean.mean for mean in means], ddof=1))
+        within = sum(part.variance for mean in means for part in mean.parts) / len(means)
+        return Part(2 * max(between - within, 0.0), len(means) - 1)
+
+    def count(self, line: Line) -> int:
+        """Sessions in which it was run."""
+        return len(self._logs(line))
+
+    def within(self, line: Line) -> float | None:
+        """Standard deviation of a run within a session, as a share of its mean."""
+        spreads = [float(np.var(logs, ddof=1)) for logs in self._logs(line) if len(logs) > 1]
+        return math.sqrt(sum(spreads) / len(spreads)) if spreads else None
+
+    def offset(self, line: Line) -> float:
+        """A difference that two runs in turn may have though nothing differs; 0 if unknown.
+
+        Runs of equal place in the turn are compared: first with second, fourth with third.
+        """
+        pairs = [pair for logs in self._logs(line) for pair in _in_turn(logs)]
+        if len(pairs) < 2:
+            return 0.0
+        found = of_pairs([(math.exp(a), math.exp(b)) for a, b in pairs], "lower")
+        doubt = reach(found.parts, SURE)
+        return abs(found.mean) + doubt if abs(found.mean) > doubt else 0.0
+
+    def _logs(self, line: Line) -> list[list[float]]:
+        return [
+            [math.log(value) for value in each.values]
+            for session in self.sessions
+            for each in session.lines
+            if each.line == line
+        ]
+
+    def to_bytes(self) -> bytes:
+        """A JSON file."""
+        body = self.model_dump(mode="json", by_alias=True)
+        return json.dumps(body, sort_keys=True, indent=1).encode() + b"\n"
+
+
+def read_noise(path: Path, machine: str) -> Noise:
+    """What is known of a machine; nothing if there is no file.
+
+    Raises:
+        ReportError: the file is none of ours.
+    """
+    if not path.exists():
+        return Noise(machine=machine)
+    try:
+        return Noise.model_validate(json.loads(path.read_bytes()))
+    except (ValidationError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ReportError(f"{path}: not a noise model ({reason}); delete it") from None
+
+
+def _in_turn(logs: Sequence[float]) -> list[tuple[float, float]]:
+    """Pairs of neighbours, every second one the other way round."""
+    pairs = zip(logs[::2], logs[1::2], strict=False)
+    return [(b, a) if turn % 2 else (a, b) for turn, (a, b) in enumerate(pairs)]

@@ -1,0 +1,80 @@
+"""Base and candidate in turn: a few pairs for every line, many fresh ones for the suspicious.
+
+Only the fresh pairs decide: those that raised the suspicion were chosen for looking bad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reports.gate.baseline import Line
+from reports.gate.judge import Evidence, Verdict, decide, detectable, runs_needed
+from reports.gate.rules import FALSE_ALARMS, FALSE_PASSES, rule_of
+from reports.statistics.certainty import exceeds, reach
+from reports.statistics.intervals import Better
+from reports.statistics.losses import of_pairs
+
+FIRST_PAIRS = 6
+"""Of every line."""
+FEWEST_PAIRS = 20
+"""Fresh ones of a suspicious line."""
+MOST_PAIRS = 100
+SUSPICIOUS = 0.10
+"""A line is looked at again if chance alone would do as much so seldom."""
+
+Pair = tuple[float, float]
+"""Base and candidate."""
+
+
+def evidence(line: Line, pairs: Sequence[Pair], better: Better, offset: float = 0.0) -> Evidence:
+    """What pairs say of a line.
+
+    Args:
+        line: which.
+        pairs: base and candidate.
+        better: which way the metric points.
+        offset: a loss that this machine shows though nothing differs.
+    """
+    rule = rule_of(line.metric)
+    margin = max(rule.margin_loss, offset)
+    return Evidence(
+        line=line, rule=rule, spread=of_pairs(pairs, better), margin=margin, unit="runs"
+    )
+
+
+def pairs_to_make(first: Mapping[Line, Evidence]) -> dict[Line, int]:
+    """How many fresh pairs each line needs after the first ones; lines that pass need none."""
+    asked: dict[Line, int] = {}
+    for line, each in first.items():
+        if not _passes(each):
+            # A loss far beyond the limit needs no more pairs than half of it would.
+            loss = max(each.rule.limit_loss, each.spread.mean / 2)
+            needed = runs_needed(each, FALSE_ALARMS / len(first), loss) or MOST_PAIRS
+            asked[line] = min(max(needed, FEWEST_PAIRS), MOST_PAIRS)
+    return asked
+
+
+def verdicts(first: Mapping[Line, Evidence], fresh: Mapping[Line, Evidence]) -> list[Verdict]:
+    """Of all lines: the fresh pairs where there are any, else the first ones."""
+    decided = {each.line: each for each in decide(list(fresh.values()))}
+    return [decided[line] if line in decided else _passed(each) for line, each in first.items()]
+
+
+def _passes(first: Evidence) -> bool:
+    """Nothing suspicious, and the limit is ruled out already."""
+    if exceeds(first.spread, first.margin) < SUSPICIOUS:
+        return False
+    highest = first.spread.mean + reach(first.spread.parts, FALSE_PASSES)
+    return bool(first.spread.parts) and highest < first.rule.limit_loss
+
+
+def _passed(first: Evidence) -> Verdict:
+    rule = first.rule
+    highest = first.spread.mean + reach(first.spread.parts, FALSE_PASSES)
+    return Verdict(
+        line=first.line,
+        word="PASS",
+        sentence=f"no loss of {rule.text(rule.limit_loss)}: at most {rule.text(highest)}",
+        loss=first.spread.mean,
+        detectable=detectable(first, FALSE_ALARMS),
+    )

@@ -1,0 +1,202 @@
+"""How often the gate errs: `python -m tests.benchmarks.gate`.
+
+Suites are simulated in which nothing changed, and suites in which one line lost what its rule must
+not let pass. Every number comes from the functions that `check` and `ab` call, with the sample
+sizes that they ask for themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from reports.gate.baseline import Baseline, Line, Measured
+from reports.gate.judge import Verdict, judge
+from reports.gate.staged import FIRST_PAIRS, Pair, evidence, pairs_to_make, verdicts
+from tests.reports.gate.measured import PLUG_IN, answered, baseline
+from tests.reports.statistics.simulated import answers
+
+LINES = 24
+TASKS = 6
+OUTLIERS = 0.05
+"""Of all runs, so many take 5 to 25 % longer for reasons of their own."""
+BANK = 8
+"""Seeds of a baseline."""
+SEEDS = 3
+"""Seeds at first."""
+MOST_SEEDS = 20
+"""More are not trained, however many are asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one setting's suites."""
+
+    setting: str
+    alarms: int
+    """Suites in which nothing changed and a line regressed."""
+    words: Counter[str]
+    """Verdicts on the line that did lose."""
+    cost: float
+    """Mean of the pairs made, or of the seeds trained, for one suite."""
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--suites", type=int, default=1000)
+    parser.add_argument("--of", nargs="*", default=list(KINDS), choices=list(KINDS))
+    given = parser.parse_args()
+    print("| what | noise | false alarms | REGRESSED | INCONCLUSIVE | PASS | cost |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for name in given.of:
+        for result in KINDS[name](given.suites):
+            print(line(name, result), flush=True)
+
+
+def line(name: str, result: Result) -> str:
+    """A row of the table."""
+    words = (str(result.words[word]) for word in ("REGRESSED", "INCONCLUSIVE", "PASS"))
+    return (
+        f"| {name} | {result.setting} | {result.alarms} | {' | '.join(words)} | {result.cost:.0f} |"
+    )
+
+
+def speeds(suites: int) -> Iterator[Result]:
+    """`ab` over throughput: 5 % slower."""
+    for spread in (0.005, 0.01, 0.015, 0.02):
+        for share in (0.0, OUTLIERS):
+            yield _in_turn(suites, "throughput_samples", spread, share, 0.05)
+
+
+def memories(suites: int) -> Iterator[Result]:
+    """`ab` over peak memory: 5 % more."""
+    for spread in (0.0005, 0.002, 0.005, 0.01):
+        for share in (0.0, OUTLIERS):
+            yield _in_turn(suites, "peak_memory_process", spread, share, 0.05)
+
+
+def accuracies(suites: int) -> Iterator[Result]:
+    """`check` over trainings made again: two points less."""
+    for seed_sd, own, items in (
+        (0.0, 0.1, 1838),
+        (0.0023, 0.1, 1838),
+        (0.0034, 0.2, 1838),
+        (0.0034, 0.2, 3676),
+        (0.0057, 0.35, 3676),
+        (0.0057, 0.35, 10042),
+        (0.01, 0.2, 3676),
+        (0.0023, 0.1, 500),
+    ):
+        yield _trained_again(suites, seed_sd, own, items)
+
+
+KINDS: dict[str, Callable[[int], Iterator[Result]]] = {
+    "speed": speeds,
+    "memory": memories,
+    "accuracy": accuracies,
+}
+
+
+def _in_turn(suites: int, metric: str, spread: float, outliers: float, loss: float) -> Result:
+    draw = np.random.default_rng(0)
+    named = [
+        Line(model="m", tuning="full", task=str(number), stage="tune", metric=metric)
+        for number in range(LINES)
+    ]
+    alarms, words, made = 0, Counter[str](), 0
+    for _ in range(suites):
+        same = _two_rounds(draw, named, spread, outliers, 0.0)
+        alarms += any(each.word == "REGRESSED" for each in same[0])
+        made += same[1]
+        worse = _two_rounds(draw, named, spread, outliers, loss)
+        words[worse[0][0].word] += 1
+    shown = f"{spread:.2%} a run" + (f", {outliers:.0%} outliers" if outliers else "")
+    return Result(setting=shown, alarms=alarms, words=words, cost=made / suites)
+
+
+def _two_rounds(
+    draw: np.random.Generator, named: list[Line], spread: float, outliers: float, loss: float
+) -> tuple[list[Verdict], int]:
+    """The verdicts, and how many pairs they took. The first line lost."""
+    better = "higher" if named[0].metric.startswith("throughput") else "lower"
+    sign = -1 if better == "higher" else 1
+
+    def pairs(number: int, count: int) -> list[Pair]:
+        cost = draw.normal(0, spread, (count, 2))
+        is_outlier = draw.random((count, 2)) < outliers
+        cost += is_outlier * np.log1p(draw.uniform(0.05, 0.25, (count, 2)))
+        cost[:, 1] += math.log1p(loss) if number == 0 else 0.0
+        return [(float(base), float(candidate)) for base, candidate in np.exp(sign * cost)]
+
+    first = {
+        each: evidence(each, pairs(number, FIRST_PAIRS), better)
+        for number, each in enumerate(named)
+    }
+    asked = pairs_to_make(first)
+    fresh = {
+        each: evidence(each, pairs(named.index(each), count), better)
+        for each, count in asked.items()
+    }
+    return verdicts(first, fresh), FIRST_PAIRS * len(named) + sum(asked.values())
+
+
+def _trained_again(suites: int, seed_sd: float, own: float, items: int) -> Result:
+    draw = np.random.default_rng(0)
+    alarms, words, trained = 0, Counter[str](), 0
+    for _ in range(suites):
+        same = _asked(draw, seed_sd, own, items, 0.0)
+        alarms += any(each.word == "REGRESSED" for each in same[0])
+        trained += same[1]
+        worse = _asked(draw, seed_sd, own, items, 0.02)
+        words[worse[0][0].word] += 1
+    setting = f"seeds {100 * seed_sd:.2f} points, answers {own}, {items} items"
+    return Result(setting=setting, alarms=alarms, words=words, cost=trained / suites)
+
+
+def _asked(
+    draw: np.random.Generator, seed_sd: float, own: float, items: int, loss: float
+) -> tuple[list[Verdict], int]:
+    """The verdicts on a few seeds or, where these do not decide, on as many as are asked for."""
+    eases = [draw.normal(0, 1, items) for _ in range(TASKS)]
+    # So many steps of ease are worth the loss.
+    less = loss * math.hypot(1, own) / 0.3956
+
+    def side(seeds: int, harder: float) -> Baseline:
+        """The first task may be harder than it was."""
+        shifts = [harder, *[0.0] * (TASKS - 1)]
+        return baseline(
+            *(
+                _task(number, draw, seeds, seed_sd, own, ease - shift)
+                for number, (ease, shift) in enumerate(zip(eases, shifts, strict=True))
+            )
+        )
+
+    was = side(BANK, 0.0)
+    found = judge(was, side(SEEDS, less))
+    more = max((each.more_runs or 0 for each in found), default=0)
+    if not more:
+        return found, SEEDS
+    seeds = SEEDS + min(more, MOST_SEEDS)
+    return judge(was, side(seeds, less)), seeds
+
+
+def _task(
+    number: int,
+    draw: np.random.Generator,
+    seeds: int,
+    seed_sd: float,
+    own: float,
+    ease: np.ndarray,
+) -> Measured:
+    found = answers(draw, seeds=seeds, items=len(ease), seed_sd=seed_sd, ease=ease, own=own)
+    return answered(found, PLUG_IN.model_copy(update={"task": str(number)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Baselines made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reports.gate.baseline import Baseline, Line, Measured, Run
+from reports.items import pack_items
+from reports.statistics.intervals import Items
+
+SPEED = Line(model="m", tuning="full", task="t", stage="finetune", metric="throughput_samples")
+MEMORY = Line(model="m", tuning="full", task="t", stage="finetune", metric="peak_memory_process")
+PLUG_IN = Line(
+    model="m",
+    layout="2-4-2",
+    compression="layer_drop(keep=4)",
+    tuning="full",
+    task="t",
+    setting="plug_in",
+    stage="evaluate",
+    metric="acc",
+)
+PERPLEXITY = PLUG_IN.model_copy(update={"metric": "perplexity"})
+SETUP = {"train": {"batch_size": 8}, "data": "sha256:d"}
+
+
+def timed(
+    values: Sequence[float], line: Line = SPEED, setup: Mapping[str, Any] = SETUP
+) -> Measured:
+    """Runs of a speed or a memory, one repeat each."""
+    return Measured(
+        line=line,
+        unit="samples/s",
+        better="higher" if line.metric.startswith("throughput") else "lower",
+        setup=dict(setup),
+        runs=tuple(Run(seed=0, repeat=i, value=value) for i, value in enumerate(values)),
+    )
+
+
+def answered(found: Items, line: Line = PLUG_IN, weights: str = "") -> Measured:
+    """Right and wrong of several seeds, shape (seeds, items)."""
+    documents = [str(number) for number in range(found.shape[1])]
+    return Measured(
+        line=line,
+        unit="fraction",
+        better="higher",
+        setup=SETUP,
+        runs=tuple(
+            Run(
+                seed=seed,
+                value=float(np.mean(each)),
+                items=pack_items(documents, list(each)),
+                weights=weights and f"{weights}{seed}",
+            )
+            for seed, each in enumerate(found)
+        ),
+    )
+
+
+def read(nats: Items, line: Line = PERPLEXITY) -> Measured:
+    """A perplexity over blocks of one token each, shape (seeds, blocks)."""
+    documents = [str(number) for number in range(nats.shape[1])]
+    return Measured(
+        line=line,
+        unit="1",
+        better="lower",
+        setup=SETUP,
+        runs=tuple(
+            Run(
+                seed=seed, value=float(np.exp(each.mean())), items=pack_items(documents, list(each))
+            )
+            for seed, each in enumerate(nats)
+        ),
+    )
+
+
+def baseline(*measured: Measured, machine: str = "here", missing: Sequence[str] = ()) -> Baseline:
+    """All of a suite."""
+    return Baseline(
+        schema=1,
+        suite="s",
+        profile=None,
+        commit="c0ffee",
+        dirty=False,
+        machine=machine,
+        described={},
+        measured=measured,
+        missing=tuple(missing),
+    )

@@ -1,0 +1,218 @@
+"""Verdicts: what regressed is said, what cannot be told is said too, and nothing passes unseen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from reports.gate.baseline import Measured
+from reports.gate.judge import Verdict, judge
+from reports.gate.noise import Noise, Session, Values
+from tests.reports.gate.measured import (
+    MEMORY,
+    SETUP,
+    SPEED,
+    answered,
+    baseline,
+    read,
+    timed,
+)
+from tests.reports.statistics.simulated import answers
+
+STEADY = [100.0, 101.0, 99.5, 100.5, 99.0, 100.2, 100.8, 99.7]
+
+
+def verdict(was: Measured, is_now: Measured, noise: Noise | None = None) -> Verdict:
+    """The only one."""
+    (found,) = judge(baseline(was), baseline(is_now), noise)
+    return found
+
+
+def days(*means: float) -> Noise:
+    """A machine that was measured on several days."""
+    sessions = tuple(
+        Session(
+            started=str(day),
+            commit="c",
+            lines=(Values(line=SPEED, values=tuple(mean * value for value in STEADY)),),
+        )
+        for day, mean in enumerate(means)
+    )
+    return Noise(machine="here", sessions=sessions)
+
+
+def slower(by: float) -> list[float]:
+    """Samples a second of steps that take so much longer."""
+    return [value / (1 + by) for value in STEADY[::-1]]
+
+
+def test_half_as_fast_regressed_on_any_machine():
+    """A loss beyond what an unknown machine drifts is one."""
+    found = verdict(timed(STEADY), timed(slower(1.0)))
+    assert found.word == "REGRESSED"
+    assert found.loss == pytest.approx(math.log(2), abs=0.01)
+    assert found.sentence.startswith("worse by 100")
+
+
+def test_uncalibrated_machine_is_no_evidence_of_five_per_cent():
+    """Neither a loss nor its absence: two sessions may differ by more."""
+    for now in (STEADY, slower(0.05)):
+        found = verdict(timed(STEADY), timed(now))
+        assert found.word == "INCONCLUSIVE"
+        assert "calibrate" in found.sentence
+
+
+def test_calibrated_machine_sees_five_per_cent():
+    """Where three days hardly differ, as little as that is seen, and its absence too."""
+    steady = days(1.0, 1.001, 0.999, 1.0005)
+    assert verdict(timed(STEADY), timed(slower(0.05)), steady).word == "REGRESSED"
+    found = verdict(timed(STEADY), timed(STEADY[::-1]), steady)
+    assert found.word == "PASS"
+    assert found.detectable is not None
+    assert found.detectable <= math.log(1.05)
+
+
+def test_a_machine_that_drifts_says_so_however_many_runs():
+    """Three days 8 % apart: no number of runs of one day sees 5 %."""
+    found = verdict(timed(STEADY), timed(slower(0.05)), days(1.0, 1.08, 0.93))
+    assert found.word == "INCONCLUSIVE"
+    assert found.more_runs is None
+
+
+def test_faster_is_improved():
+    """Twice as fast is worth a new baseline."""
+    assert verdict(timed(STEADY), timed([2 * v for v in STEADY])).word == "IMPROVED"
+
+
+def test_more_memory_regressed():
+    """Of memory less is better."""
+    mib = [1000.0, 1002.0, 999.0, 1001.0, 1000.5]
+    found = verdict(timed(mib, MEMORY), timed([1.3 * v for v in mib[::-1]], MEMORY))
+    assert found.word == "REGRESSED"
+
+
+def test_lost_accuracy_regressed_and_kept_accuracy_passes():
+    """Ten points lost on 2,000 items are seen; two other draws of equals are not."""
+    draw = np.random.default_rng(0)
+    ease = draw.normal(0, 1, 4000)
+
+    def trained(seeds: int, less: float) -> Measured:
+        return answered(answers(draw, seeds=seeds, items=4000, seed_sd=0.002, ease=ease - less))
+
+    before = trained(8, 0.0)
+    assert verdict(before, trained(5, 0.3)).word == "REGRESSED"
+    assert verdict(before, trained(5, 0.0)).word == "PASS"
+
+
+def test_few_items_are_inconclusive_for_any_number_of_seeds():
+    """On 60 items two points are one question: nobody can tell."""
+    draw = np.random.default_rng(1)
+    ease = draw.normal(0, 1, 60)
+    sides = [
+        answered(answers(draw, seeds=8, items=60, seed_sd=0.0, ease=ease, own=1.5)) for _ in "ab"
+    ]
+    found = verdict(*sides)
+    assert found.word == "INCONCLUSIVE"
+    assert found.detectable is not None
+    assert found.detectable > 0.02
+
+
+def test_the_same_answers_pass():
+    """What repeats to the last item is the same."""
+    given = answers(np.random.default_rng(2), seeds=3, items=40, seed_sd=0.01)
+    found = verdict(answered(given), answered(given))
+    assert found.word == "PASS"
+    assert "40 items" in found.sentence
+
+
+def test_flipped_answers_of_the_same_weights_are_caught():
+    """2 % of right answers turned wrong though the weights are the same: the scoring is broken."""
+    given = answers(np.random.default_rng(3), seeds=3, items=1000, seed_sd=0.01)
+    flipped = given.copy()
+    for seed in range(3):
+        flipped[seed, np.flatnonzero(given[seed])[:20]] = 0
+    found = verdict(answered(given, weights="w"), answered(flipped, weights="w"))
+    assert found.word == "REGRESSED"
+
+
+def test_an_untrained_setting_is_judged_by_its_items():
+    """Zero-shot has no seed: ten points lost on 6,000 items are a loss, none lost are none."""
+    draw = np.random.default_rng(6)
+    ease = draw.normal(0, 1, 6000)
+
+    def once(less: float) -> Measured:
+        found = answered(answers(draw, seeds=1, items=6000, seed_sd=0.0, ease=ease - less, own=0.1))
+        return found.model_copy(update={"runs": (found.runs[0].model_copy(update={"seed": None}),)})
+
+    assert verdict(once(0.0), once(0.3)).word == "REGRESSED"
+    assert verdict(once(0.0), once(0.0)).word == "PASS"
+
+
+def test_a_higher_perplexity_regressed():
+    """Five per cent more, paired block by block."""
+    draw = np.random.default_rng(4)
+    nats = 3 + draw.normal(0, 0.5, 300) + draw.normal(0, 0.01, (3, 300))
+    again = nats + draw.normal(0, 0.01, nats.shape)
+    assert verdict(read(nats), read(again + 0.05)).word == "REGRESSED"
+    assert verdict(read(nats), read(again)).word == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "says"),
+    [
+        ([100.0], STEADY, "one run"),
+        ([100.0] * 8, STEADY, "same value"),
+        (STEADY, [100.0] * 8, "same value"),
+        ([0.0, *STEADY], STEADY, "not above 0"),
+    ],
+)
+def test_hostile_runs_never_pass(was: list[float], now: list[float], says: str):
+    """One run, no variance, a speed of nothing: one line says why nothing is said."""
+    found = verdict(timed(was), timed(now), days(1.0, 1.001, 0.999, 1.0005))
+    assert found.word == "INCONCLUSIVE"
+    assert says in found.sentence
+    assert "\n" not in found.sentence
+
+
+def test_another_machine_is_no_comparison():
+    """Its accuracy is; its speed is not."""
+    (found,) = judge(baseline(timed(STEADY), machine="there"), baseline(timed(slower(9.0))))
+    assert found.word == "INCONCLUSIVE"
+    assert "another machine" in found.sentence
+
+
+def test_another_batch_size_is_no_comparison():
+    """What was measured otherwise is named."""
+    setup = {**SETUP, "train": {"batch_size": 16}}
+    found = verdict(timed(STEADY), timed(STEADY, setup=setup))
+    assert found.word == "INCONCLUSIVE"
+    assert "train.batch_size 8 became 16" in found.sentence
+
+
+def test_a_missing_line_is_missing():
+    """What the baseline has and the suite no longer is no pass."""
+    (found,) = judge(baseline(timed(STEADY)), baseline(missing=("finetune m: oom_host: full",)))
+    assert found.word == "MISSING"
+    assert "oom_host: full" in found.sentence
+
+
+def test_a_new_line_is_not_judged():
+    """What the baseline never had cannot pass either."""
+    found = judge(baseline(timed(STEADY)), baseline(timed(STEADY), timed(STEADY, MEMORY)))
+    assert [each.word for each in found[1:]] == ["INCONCLUSIVE"]
+
+
+def test_the_same_records_have_the_same_verdict():
+    """A hundred times, word for word."""
+    draw = np.random.default_rng(5)
+    sides = [
+        baseline(
+            timed(list(draw.normal(100, 2, 9))),
+            answered(answers(draw, seeds=3, items=200, seed_sd=0.01)),
+        )
+        for _ in "ab"
+    ]
+    first = judge(*sides)
+    assert all(judge(*sides) == first for _ in range(100))

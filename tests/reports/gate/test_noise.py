@@ -1,0 +1,64 @@
+"""What a machine differs from itself by: within a session, in turn, and between sessions."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reports.errors import ReportError
+from reports.gate.noise import Noise, Session, Values, read_noise
+from tests.reports.gate.measured import MEMORY, SPEED
+
+
+def noise(*sessions: list[float]) -> Noise:
+    """Sessions of one line."""
+    found = Noise(machine="here")
+    for number, values in enumerate(sessions):
+        lines = (Values(line=SPEED, values=tuple(values)),)
+        found = found.with_session(Session(started=str(number), commit="c", lines=lines))
+    return found
+
+
+def test_drift_is_what_runs_do_not_explain():
+    """Of sessions with means that vary by 5 % and runs by 1 %, twice the variance of the means."""
+    draw = np.random.default_rng(0)
+    found = noise(
+        *(list(np.exp(draw.normal(0, 0.05) + draw.normal(0, 0.01, 20))) for _ in range(200))
+    ).drift(SPEED)
+    assert found is not None
+    assert math.sqrt(found.variance / 2) == pytest.approx(0.05, rel=0.15)
+    assert found.freedom == 199
+
+
+def test_two_sessions_do_not_tell_a_drift():
+    """Nor does a line that was never run."""
+    assert noise([1.0, 1.1], [1.2, 1.3]).drift(SPEED) is None
+    assert noise(*[[1.0, 1.1]] * 5).drift(MEMORY) is None
+
+
+def test_offset_is_what_the_second_place_costs():
+    """The later of two runs in turn is always 3 % slower: so much is no regression."""
+    pairs = [[1.0, 1.03], [1.03, 1.0]] * 10
+    flat = [value * (1 + 0.001 * (i % 3)) for i, value in enumerate(v for p in pairs for v in p)]
+    assert noise(flat).offset(SPEED) == pytest.approx(math.log(1.03), abs=0.004)
+
+
+def test_chance_is_no_offset():
+    """What could be chance does not widen the margin."""
+    draw = np.random.default_rng(1)
+    assert noise(list(np.exp(draw.normal(0, 0.02, 60)))).offset(SPEED) == 0.0
+    assert Noise(machine="here").offset(SPEED) == 0.0
+
+
+def test_read_back(tmp_path: Path):
+    """A file of sessions; no file is a machine nobody measured."""
+    found, path = noise([1.0, 1.1, 0.9]), tmp_path / "n.json"
+    assert read_noise(path, "here") == Noise(machine="here")
+    path.write_bytes(found.to_bytes())
+    assert read_noise(path, "here") == found
+    path.write_text("{}")
+    with pytest.raises(ReportError, match="not a noise model"):
+        read_noise(path, "here")

@@ -1,0 +1,94 @@
+"""Pairs in two rounds: the first clears, only fresh ones convict."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from reports.gate.baseline import Line
+from reports.gate.staged import (
+    FEWEST_PAIRS,
+    FIRST_PAIRS,
+    MOST_PAIRS,
+    Pair,
+    evidence,
+    pairs_to_make,
+    verdicts,
+)
+from tests.reports.gate.measured import MEMORY, SPEED
+
+
+def pairs(count: int, *, loss: float, spread: float, seed: int = 0) -> list[Pair]:
+    """Speeds of base and candidate."""
+    draw = np.random.default_rng(seed)
+    logs = draw.normal(0, spread, (count, 2)) - [0, math.log1p(loss)]
+    return [(float(base), float(candidate)) for base, candidate in np.exp(logs)]
+
+
+def first(loss: float, spread: float, seed: int = 0, line: Line = SPEED):
+    """The first round of one line."""
+    given = pairs(FIRST_PAIRS, loss=loss, spread=spread, seed=seed)
+    return {line: evidence(line, given, "higher")}
+
+
+def test_a_steady_line_passes_at_once():
+    """Six pairs that agree rule out 5 %."""
+    given = first(0.0, 0.002)
+    assert pairs_to_make(given) == {}
+    assert [each.word for each in verdicts(given, {})] == ["PASS"]
+
+
+def test_a_slow_line_is_looked_at_again_and_convicted_by_fresh_pairs():
+    """5 % slower: never said on the first pairs alone."""
+    given = first(0.05, 0.005)
+    assert FEWEST_PAIRS <= pairs_to_make(given)[SPEED] <= MOST_PAIRS
+    fresh = {SPEED: evidence(SPEED, pairs(20, loss=0.05, spread=0.005, seed=1), "higher")}
+    assert [each.word for each in verdicts(given, fresh)] == ["REGRESSED"]
+
+
+def test_fresh_pairs_acquit():
+    """A line that only looked bad passes on the fresh ones."""
+    given = first(0.05, 0.005)
+    fresh = {SPEED: evidence(SPEED, pairs(20, loss=0.0, spread=0.005, seed=1), "higher")}
+    assert [each.word for each in verdicts(given, fresh)] == ["PASS"]
+
+
+def test_a_noisy_line_needs_more_pairs():
+    """The more noise, the more pairs, up to what anybody would wait for."""
+    few, many = (pairs_to_make(first(0.0, spread))[SPEED] for spread in (0.02, 0.2))
+    assert FEWEST_PAIRS <= few <= many
+    assert many == MOST_PAIRS
+
+
+def test_a_gross_loss_needs_few_pairs_on_a_noisy_machine():
+    """Twice as slow is seen with the fewest, where 5 % would take the most."""
+    asked = [pairs_to_make(first(loss, 0.1))[SPEED] for loss in (1.0, 0.05)]
+    assert asked == [FEWEST_PAIRS, MOST_PAIRS]
+
+
+def test_what_the_machine_shows_between_equals_is_no_loss():
+    """An offset of 6 % measured on equal code is taken off before anything is said."""
+    given = pairs(20, loss=0.05, spread=0.005)
+    blamed = evidence(SPEED, given, "higher")
+    excused = evidence(SPEED, given, "higher", offset=math.log(1.06))
+    words = [verdicts({SPEED: each}, {SPEED: each})[0].word for each in (blamed, excused)]
+    assert words == ["REGRESSED", "INCONCLUSIVE"]
+
+
+def test_a_drift_across_the_session_is_no_regression():
+    """A machine that gets 3 % slower meanwhile does so to both of every pair."""
+    drift = np.exp(np.linspace(0, math.log(1.03), 20))
+    given = [
+        (base / d, candidate / d)
+        for (base, candidate), d in zip(pairs(20, loss=0.0, spread=0.005), drift, strict=True)
+    ]
+    found = evidence(SPEED, given, "higher")
+    assert verdicts({SPEED: found}, {SPEED: found})[0].word == "PASS"
+
+
+def test_lines_keep_their_own_rounds():
+    """One line decided at once, the other again."""
+    given = {**first(0.0, 0.002), **first(0.1, 0.005, seed=2, line=MEMORY)}
+    asked = pairs_to_make(given)
+    assert list(asked) == [MEMORY]
