@@ -226,7 +226,8 @@ def test_a_table_is_copied_in_the_chosen_format(browser, small: tuple[Report, Pa
         ):
             button = found.page.locator(f"{FULL} .copy button", has_text=name).first
             button.click()
-            found.page.locator(f"{FULL} .copy [role=status]", has_text="copied").first.wait_for()
+            # Each button has words of its own: those of the one before may still stand there.
+            button.locator("xpath=following-sibling::span[1][.='copied']").wait_for()
             assert found.page.evaluate("navigator.clipboard.readText()") == text
         assert found.errors == []
 
