@@ -74,21 +74,21 @@ class Report:
     """Says that not every picture was drawn; empty where all were."""
     provenance: Provenance = field(default_factory=Provenance)
     """The stages again, to be found from a number."""
+    legend: tuple[str, ...] = field(init=False)
+    """Notes that several of the main tables share."""
+
+    def __post_init__(self) -> None:
+        # Every table asks for it: it is not to be looked for each time.
+        object.__setattr__(self, "legend", shared_notes(self.tables))
 
     @property
     def title(self) -> str:
         """The suite and its profile."""
         return f"{self.suite} ({self.profile})" if self.profile else self.suite
 
-    @property
-    def legend(self) -> tuple[str, ...]:
-        """Notes that several of the main tables share."""
-        return shared_notes(self.tables)
-
     def own_notes(self, table: Table) -> tuple[str, ...]:
         """What a main table has to say beyond the legend."""
-        legend = self.legend
-        return tuple(note for note in table.notes if note not in legend)
+        return tuple(note for note in table.notes if note not in self.legend)
 
 
 @resting()
