@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from reports.record import Record
-from reports.results import NOT_RUN, Labels, PlanFile, StageRun, is_machine_bound
+from reports.results import NOT_RUN, Labels, PlanFile, PlannedStage, StageRun, is_machine_bound
 from reports.tables.cells import COUNT, Style, one_line
 from reports.tables.observed_cells import SETTING_NAMES
 
@@ -105,20 +105,20 @@ def provenance(results: Path, plan: PlanFile, runs: Sequence[StageRun]) -> Prove
     """Find the record, command, log and data of every stage of a plan."""
     commands = _Commands(plan)
     attempts = results / "attempts"
-    grouped: dict[tuple[str, Labels], list[StageRun]] = defaultdict(list)
+    grouped: dict[tuple[object, ...], list[StageRun]] = defaultdict(list)
     for run in runs:
-        shared = run.planned.labels.model_copy(update={"seed": None, "case": ""})
-        grouped[run.planned.kind, shared].append(run)
+        shared = (value for name, value in run.planned.labels if name not in ("seed", "case"))
+        grouped[run.planned.kind, *shared].append(run)
     places = tuple(
         Place(
             anchor=f"p{number}",
-            what=_what(kind, labels),
-            row=_row(labels),
+            what=_what(group[0].planned),
+            row=_row(group[0].planned.labels),
             made=_made(group),
             command=commands.command(run.planned.labels for run in group),
             sources=tuple(_source(attempts, run) for run in group),
         )
-        for number, ((kind, labels), group) in enumerate(grouped.items(), start=1)
+        for number, group in enumerate(grouped.values(), start=1)
     )
     made = Counter(place.made for place in places if place.made).most_common(1)
     return Provenance(
@@ -133,8 +133,10 @@ def provenance(results: Path, plan: PlanFile, runs: Sequence[StageRun]) -> Prove
     )
 
 
-def _what(kind: str, labels: Labels) -> str:
-    return one_line(SETTING_NAMES.get(labels.setting, kind) if kind == "evaluate" else kind)
+def _what(stage: PlannedStage) -> str:
+    if stage.kind != "evaluate":
+        return one_line(stage.kind)
+    return one_line(SETTING_NAMES.get(stage.labels.setting, stage.kind))
 
 
 def _row(labels: Labels) -> str:
