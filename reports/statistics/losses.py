@@ -26,8 +26,8 @@ from reports.statistics.intervals import (
 
 TRIMMED = 0.2
 """Share of the runs that is cut off at either end."""
-FEWEST_TRIMMED = 5
-"""With fewer runs nothing is cut off."""
+FEWEST_TRIMMED = 6
+"""With fewer runs nothing is cut off: too little would be left to know their spread by."""
 
 
 def of_pairs(pairs: Sequence[tuple[float, float]], better: Better) -> Spread:
@@ -60,8 +60,8 @@ def trimmed(values: Sequence[float]) -> Spread:
     Its variance is s_w^2 / ((1 - 2 g)^2 n) with h - 1 degrees of freedom, g the share cut off at
     either end and h what is left of n (Tukey and McLaughlin 1963).
 
-    >>> trimmed([1.0, 2.0, 3.0, 4.0, 90.0]).mean
-    3.0
+    >>> trimmed([1.0, 2.0, 3.0, 4.0, 5.0, 90.0]).mean
+    3.5
     """
     n = len(values)
     if n < FEWEST_TRIMMED:

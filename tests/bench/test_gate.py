@@ -208,10 +208,10 @@ def test_a_slower_step_regresses_though_no_version_and_no_store_changed(
     checkout: Path, tmp_path: Path
 ):
     """Records of the code before are there with the same digests, and are no evidence."""
-    kept = ("--results", tmp_path / "results", "--baseline", tmp_path / "b.json", "--runs", "5")
+    kept = ("--results", tmp_path / "results", "--baseline", tmp_path / "b.json", "--runs", "8")
     first = run_there(checkout, "baseline", "save", *SUITE, *kept)
     assert first.returncode == 0, first.stderr
-    slow_down(checkout, 0.5)
+    slow_down(checkout, 1.0)
     done = run_there(checkout, "check", *SUITE, *kept, "--json")
     assert done.returncode == 4, done.stdout + done.stderr
     slow = {
