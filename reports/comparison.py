@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from reports.budget import Budget
-from reports.items import read_items
+from reports.items import scores_by_item
 from reports.record import ORACLE
 from reports.results import NOT_RUN, Entry
 from reports.statistics.intervals import Better, Estimate, Run, Scores, gain
@@ -439,17 +439,9 @@ def _observed(entries: list[Entry], upstream: list[Entry], matching: list[Entry]
 
 
 def _scores(measured: list[Entry], means: Mapping[int | None, float]) -> Scores:
-    """By item, if all seeds scored the same ones; of several repeats the first stands for all."""
+    """Of several repeats the first stands for all."""
     found = {e.seed: e.items for e in reversed(measured) if e.items is not None}
-    documents = {items.documents for items in found.values()}
-    if len(documents) != 1 or len(found) < len(means):
-        return Scores(values=means)
-    metric = measured[0].metric
-    return Scores(
-        values=means,
-        by_item={seed: read_items(metric, found[seed], value) for seed, value in means.items()},
-        documents=documents.pop(),
-    )
+    return scores_by_item(measured[0].metric if measured else "", means, found)
 
 
 def _grade(entry: Entry) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from reports.record import ItemScores, canonical
-from reports.statistics.intervals import Items
+from reports.statistics.intervals import Items, Scores, Seed
 
 LOSS = "perplexity"
 """Ends the names of metrics that are exp of a mean loss."""
@@ -64,6 +64,17 @@ def read_items(metric: str, items: ItemScores, value: float) -> Items:
     # The number in the record counts; what is packed is rounded.
     centred: Items = values - values.mean() + value
     return centred
+
+
+def scores_by_item(
+    metric: str, values: Mapping[Seed, float], items: Mapping[Seed, ItemScores]
+) -> Scores:
+    """A metric by seed and, if all seeds scored the same items, by item."""
+    documents = {each.documents for each in items.values()}
+    if len(documents) != 1 or len(items) < len(values):
+        return Scores(values=values)
+    by_item = {seed: read_items(metric, items[seed], value) for seed, value in values.items()}
+    return Scores(values=values, by_item=by_item, documents=documents.pop())
 
 
 def _text(raw: bytes) -> str:

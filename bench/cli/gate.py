@@ -28,7 +28,6 @@ from bench.cli.program import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from bench.gate.fresh import Fresh
     from bench.plan import Plan
     from bench.store import Store
     from reports.gate.baseline import Baseline
@@ -76,8 +75,7 @@ def save(
 
     planned = lay_out(suite, profile, sets, select, online=True)
     store = Store.create(results)
-    fresh = _measure(planned, store, runs, quiet=as_json)
-    found = _gathered(planned, store, fresh)
+    found = _measured(planned, store, runs, quiet=as_json)
     baseline.parent.mkdir(parents=True, exist_ok=True)
     baseline.write_bytes(found.to_bytes())
     if as_json:
@@ -131,8 +129,7 @@ def check(
     was = read_baseline(baseline)
     planned = lay_out(suite, profile, sets, select, online=True)
     store = Store.create(results)
-    fresh = _measure(planned, store, runs, quiet=as_json)
-    now = _gathered(planned, store, fresh)
+    now = _measured(planned, store, runs, quiet=as_json)
     verdicts = judge(was, now, _noise(store))
     _tell(verdicts, f"{planned.suite} against {was.commit[:12]}", junit, as_json=as_json)
     _exit(verdicts, strict=strict)
@@ -163,8 +160,7 @@ def calibrate(
     planned = lay_out(suite, profile, sets, select, online=True)
     store = Store.create(results)
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    fresh = _measure(planned, store, runs, quiet=as_json, repeats_of=unused_repeats)
-    found = _gathered(planned, store, fresh)
+    found = _measured(planned, store, runs, quiet=as_json, repeats_of=unused_repeats)
     lines = tuple(
         Values(line=each.line, values=tuple(run.value for run in each.runs))
         for each in found.measured
@@ -232,19 +228,23 @@ def _options(profile: str | None, sets: list[str] | None, select: str | None) ->
     return options + (["-k", select] if select else [])
 
 
-def _measure(
+def _measured(
     planned: Plan,
     store: Store,
     runs: int,
     *,
     quiet: bool,
     repeats_of: Repeats | None = None,
-) -> Fresh:
+) -> Baseline:
     """The suite as this code runs it."""
+    from bench.cli.planned import saved
+    from bench.environment import this_machine
     from bench.executors.local import LocalExecutor
-    from bench.gate.fresh import free_repeats, fresh_runs, measure
+    from bench.gate.fresh import free_repeats, fresh_runs, measure, records_of
     from bench.progress import Shown
     from bench.runner import check_tasks, stop_on_signals
+    from reports.gate.baseline import gather
+    from reports.results import read_plan
 
     stop_on_signals()
     repeats = (repeats_of or free_repeats)(planned, store, runs)
@@ -253,21 +253,9 @@ def _measure(
         Shown(len(fresh_runs(planned, repeats)), quiet=quiet) as shown,
     ):
         check_tasks(planned, store, executor)
-        return measure(
-            planned, store, executor, repeats, on_start=shown.started, on_event=shown.ended
-        )
-
-
-def _gathered(planned: Plan, store: Store, fresh: Fresh) -> Baseline:
-    from bench.cli.planned import saved
-    from bench.environment import this_machine
-    from bench.gate.fresh import records_of
-    from reports.gate.baseline import gather
-    from reports.results import read_plan
-
-    runs = records_of(store, read_plan(saved(store, planned)), fresh.repeats)
+        measure(planned, store, executor, repeats, on_start=shown.started, on_event=shown.ended)
     return gather(
-        runs,
+        records_of(store, read_plan(saved(store, planned)), repeats),
         suite=planned.suite,
         profile=planned.profile,
         machine=this_machine().fingerprint,

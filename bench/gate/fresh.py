@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 
 from bench.environment import code, this_machine
 from bench.executors.local import Executor
 from bench.plan import Plan, Stage
-from bench.runner import Event, Summary, run_plan
+from bench.runner import Event, run_plan
 from bench.store import Store
 from reports.record import read_record
 from reports.results import PlanFile, StageRun, read_stages
 
 TIMED = ("tune", "finetune")
 """Stages of which speed and memory are judged: they are run several times."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fresh:
-    """Runs of this code on this machine."""
-
-    repeats: tuple[int, ...]
-    """The numbers they have in the store; the first is that of a whole chain of stages."""
-    summary: Summary
 
 
 def measure(
@@ -36,20 +27,13 @@ def measure(
     *,
     on_start: Callable[[Stage, int], None] = lambda stage, repeat: None,
     on_event: Callable[[Event], None] = lambda event: None,
-) -> Fresh:
+) -> None:
     """Bring every stage once, and what is timed under each of the repeats, to records.
 
     A record of other code is no evidence of this one: it has another repeat, and stays.
     """
-    summary = run_plan(
-        plan,
-        store,
-        executor,
-        runs=fresh_runs(plan, repeats),
-        on_start=on_start,
-        on_event=on_event,
-    )
-    return Fresh(repeats=repeats, summary=summary)
+    runs = fresh_runs(plan, repeats)
+    run_plan(plan, store, executor, runs=runs, on_start=on_start, on_event=on_event)
 
 
 def free_repeats(plan: Plan, store: Store, runs: int) -> tuple[int, ...]:

@@ -24,8 +24,8 @@ from reports.results import rows
 from reports.statistics.intervals import Better, Estimate, Spread, difference
 from reports.statistics.ratios import RatioEstimate, paired_ratio
 from reports.statistics.ties import holm, probability
+from reports.tables.observed_cells import OTHER_ITEMS
 
-OTHER_ITEMS = "scored on different items"
 BY_SEED = "paired by seed alone: the items are others, or in another order"
 TRAININGS = ("tune", "finetune")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from reports.compare.sides import Side, identity
+from reports.flat import flat_texts
 from reports.record import Record
 from reports.results import PlannedStage
 
@@ -68,7 +67,7 @@ def _matched(sides: Sequence[Side]) -> Iterator[tuple[PlannedStage, dict[str, Re
 
 
 def _settings(record: Record) -> Iterator[tuple[str, str]]:
-    yield from _flat(record.params)
+    yield from flat_texts(record.params)
     for role, digest in record.inputs.items():
         if role not in MADE:
             yield f"input {role}", digest
@@ -76,11 +75,3 @@ def _settings(record: Record) -> Iterator[tuple[str, str]]:
     packages = record.environment.get("packages")
     for name, version in packages.items() if isinstance(packages, Mapping) else ():
         yield f"package {name}", str(version)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)

@@ -16,6 +16,7 @@ from typing import Literal
 
 from scipy.stats import chi2
 
+from reports.flat import flat
 from reports.gate.baseline import Baseline, Line, Measured
 from reports.gate.noise import Noise
 from reports.gate.rules import (
@@ -25,7 +26,7 @@ from reports.gate.rules import (
     Rule,
     rule_of,
 )
-from reports.items import read_items
+from reports.items import scores_by_item
 from reports.statistics.certainty import exceeds, reach
 from reports.statistics.intervals import Part, Scores, Spread
 from reports.statistics.losses import (
@@ -243,18 +244,11 @@ def _exact(was: Measured, before: Scores, after: Scores) -> float | None:
 
 
 def _scores(measured: Measured) -> Scores:
+    """Of several repeats the first stands for all."""
     first = {run.seed: run for run in reversed(measured.runs)}
     values = {seed: run.value for seed, run in first.items()}
-    documents = {run.items.documents for run in first.values() if run.items is not None}
-    if len(documents) != 1 or any(run.items is None for run in first.values()):
-        return Scores(values=values)
-    metric = measured.line.metric
-    by_item = {
-        seed: read_items(metric, run.items, run.value)
-        for seed, run in first.items()
-        if run.items is not None
-    }
-    return Scores(values=values, by_item=by_item, documents=documents.pop())
+    items = {seed: run.items for seed, run in first.items() if run.items is not None}
+    return scores_by_item(measured.line.metric, values, items)
 
 
 def _relative(spread: Spread, scale: float) -> Spread:
@@ -323,21 +317,11 @@ def _unknown(line: Line, sentence: str, *, more: int | None = None) -> Verdict:
 
 def _changed(was: Measured, is_now: Measured) -> str:
     """What the two were run with that is not the same; empty if all is."""
-    before, after = dict(_flat(was.setup)), dict(_flat(is_now.setup))
+    before, after = dict(flat(was.setup)), dict(flat(is_now.setup))
     names = [
         name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)
     ]
     return ", ".join(f"{name} {before.get(name)} became {after.get(name)}" for name in names[:3])
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
-    found: list[tuple[str, object]] = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{key}.")
-        else:
-            found.append((f"{prefix}{key}", value))
-    return found
 
 
 def _new_lines(baseline: Baseline, now: Mapping[Line, Measured]) -> list[Verdict]:

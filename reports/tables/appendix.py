@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
+from reports.flat import flat_texts
 from reports.record import Record
 from reports.results import NOT_RUN, StageRun
 from reports.tables.cells import Column, Table, label
@@ -85,17 +84,9 @@ def _parameters(run: StageRun, record: Record) -> str:
     seeded = run.planned.labels.seed is not None
     return ", ".join(
         f"{path}={value}"
-        for path, value in sorted(_flat(record.params))
+        for path, value in sorted(flat_texts(record.params))
         if not (seeded and path.rpartition(".")[2] == "seed")
     )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
 
 def _distinct(runs: Sequence[StageRun], name: str) -> str:
