@@ -90,6 +90,11 @@ class Observed:
         return list(self.values.values())
 
     @property
+    def is_one_seed(self) -> bool:
+        """Whether a seed enters, and only one was run."""
+        return len(self.values) == 1 and None not in self.values
+
+    @property
     def mean(self) -> float:
         """The mean over seeds, where there is any value."""
         return fmean(self.values.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -126,7 +126,7 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
     return Report(
         suite=one_line(plan.suite),
         profile=one_line(plan.profile or ""),
-        counts=_counts(runs),
+        counts=counted(runs),
         warnings=tuple(crossed_scores(runs)),
         facts=tuple(_facts(runs, shown)),
         tables=tables,
@@ -142,7 +142,8 @@ def _busiest(runs: Iterable[StageRun]) -> str | None:
     return min(done, key=lambda name: (-done[name], name), default=None)
 
 
-def _counts(runs: list[StageRun]) -> Counts:
+def counted(runs: Sequence[StageRun]) -> Counts:
+    """How far these stages got."""
     return Counts(
         planned=len(runs),
         ok=sum(bool(run.records) for run in runs),

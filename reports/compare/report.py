@@ -21,7 +21,7 @@ from reports.compare.differing import Differing, differing
 from reports.compare.sides import Side
 from reports.comparison import Observed
 from reports.crossed import crossed_scores
-from reports.report import Counts, Report
+from reports.report import Counts, Report, counted
 from reports.tables.cells import one_line
 from reports.tables.changes import (
     cost_table,
@@ -127,13 +127,7 @@ def _by_metric(found: Sequence[Tables]) -> tuple[list[Tables], list[Tables]]:
 
 def _counts(sides: Sequence[Shown]) -> Counts:
     """Of all sides together."""
-    runs = [run for each in sides for run in each.side.runs]
-    return Counts(
-        planned=len(runs),
-        ok=sum(bool(run.records) for run in runs),
-        failed=sum(run.attempt is not None for run in runs),
-        missing=sum(not run.found for run in runs),
-    )
+    return counted([run for each in sides for run in each.side.runs])
 
 
 def _warnings(found: Comparing) -> Iterator[str]:

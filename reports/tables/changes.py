@@ -305,15 +305,10 @@ def _over(found: Sequence[Difference]) -> Iterator[str]:
     texts = [_seeds_and_items(n, items) for n, items in known]
     if texts:
         yield f"Differences are over {' or '.join(texts)}."
-    if any(each.spread and each.spread.items and is_one_seed(each.reference) for each in found):
+    if any(each.spread and each.spread.items and each.reference.is_one_seed for each in found):
         yield ONE_SEED_NOTE
     if any(each.spread and not each.spread.parts for each in found):
         yield "No interval and no p: one value on each side, whose spread is not known."
-
-
-def is_one_seed(observed: Observed) -> bool:
-    """Whether a seed enters, and only one was run."""
-    return len(observed.values) == 1 and None not in observed.values
 
 
 def _seeds_and_items(seeds: int, items: int | None) -> str:

@@ -30,7 +30,7 @@ from reports.tables.cells import (
     quality_style,
     three_digits,
 )
-from reports.tables.changes import ONE_SEED_NOTE, is_one_seed
+from reports.tables.changes import ONE_SEED_NOTE
 from reports.tables.notes import LEAK_NOTES, TIES_NOTE
 from reports.tables.observed_cells import (
     ARROWS,
@@ -254,7 +254,7 @@ def _notes(board: Leaderboard) -> Iterator[str]:
     yield RANK_NOTE
     has_letters = any(rank and rank.letters for rank in board.ranks)
     yield TIES_NOTE if has_letters else NO_LETTERS_NOTE
-    if any(is_one_seed(_plug_in(each, board.metric)) for each in board.entrants):
+    if any(_plug_in(each, board.metric).is_one_seed for each in board.entrants):
         yield ONE_SEED_NOTE
     machines = {
         machine

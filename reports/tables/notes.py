@@ -133,7 +133,7 @@ def _spread_notes(seen: Sequence[Observed]) -> Iterator[str]:
     """What the intervals cover, and what they do not."""
     seeds = max((len(observed.values) for observed in seen), default=0)
     seeded = [observed for observed in seen if len(observed.values) > 1]
-    one_seed = [o for o in seen if len(o.values) == 1 and None not in o.values]
+    one_seed = [observed for observed in seen if observed.is_one_seed]
     whole = [observed for observed in seen if None in observed.values]
     crossed = [observed for observed in seeded if observed.scores.by_item]
     if crossed:
