@@ -322,6 +322,7 @@ class _Builder:
         train = self.suite.train_for(point, setting)
         task = self.suite.tasks[point.task]
         self._check_selection(point, setting, train)
+        self._check_graph(point, setting, train)
         params: dict[str, Any] = {
             "dtype": self.suite.models[point.model].dtype,
             "seed": point.seed,
@@ -594,6 +595,18 @@ class _Builder:
                 f"{blocks} and {point.tuning.method} the model is trained from its bottom; use "
                 "adapter blocks at the top alone, as in 0+2",
             )
+
+    def _check_graph(self, point: CasePoint, setting: Setting, train: Train) -> None:
+        """Refuse to record a step that decides on the host what it computes."""
+        if not train.cuda_graph:
+            return
+        for other in ("compile", "gradient_checkpointing", "cache_activations"):
+            if other in _effective(train, setting):
+                self._refuse(
+                    self.suite.deciding(point, setting, "train", "cuda_graph"),
+                    f"train.cuda_graph: a step with train.{other} cannot be recorded; leave one of "
+                    "them out",
+                )
 
     def _check_head(self, point: CasePoint) -> None:
         classes = getattr(self.suite.tasks[point.task].parameters, "classes", None)

@@ -5,7 +5,8 @@ OffsiteError
 ├── BadLayout             the block counts asked for do not fit the model
 ├── NotAModel             a folder or name that holds no model we can load
 ├── NothingToTrain        a tuning that finds no parameter to train in these blocks
-└── NothingToCache        nothing below what is trained that could be kept
+├── NothingToCache        nothing below what is trained that could be kept
+└── NotRecordable         a step that cannot be a CUDA graph
 """
 
 from __future__ import annotations
@@ -33,3 +34,7 @@ class NothingToTrain(OffsiteError):
 
 class NothingToCache(OffsiteError):
     """Something at the very bottom is trained, so no activation stays what it was."""
+
+
+class NotRecordable(OffsiteError):
+    """A step needs the host in its middle, so it cannot be replayed as one launch."""

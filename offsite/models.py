@@ -28,6 +28,7 @@ from offsite.published import published
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+CPU = torch.device("cpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 TIMM_SETTINGS = ("mean", "std", "input_size", "interpolation", "crop_pct", "crop_mode")
@@ -84,15 +85,17 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     seed: int = 0,
+    device: torch.device = CPU,
 ) -> Foundation:
-    """Load `source`, in evaluation mode, on the CPU.
+    """Load `source`, in evaluation mode.
 
     Args:
         source: hub id, folder, `timm:NAME`, `random:FOLDER` or `random:NAME`.
         dtype: what the weights are stored in, whatever they were saved in.
         revision: full commit hash of a hub model.
         trust_remote_code: run Python code that comes with the model. Off, and rarely needed.
-        seed: of the weights of a `random:` model.
+        seed: of the weights of a `random:` model; each kind of device draws its own.
+        device: where the model is afterwards.
 
     Raises:
         NotAModel: nothing there that can be loaded, with what was tried; also a hub model of
@@ -102,20 +105,44 @@ def load_model(
     source = str(source)
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        if source.startswith("timm:"):
-            return _load_timm(source.removeprefix("timm:"), DTYPES[dtype], revision)
         if source.startswith("random:"):
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(seed)
-                return _drawn(source, DTYPES[dtype], options)
-        folder = Path(source)
-        if (folder / emulated.FILE).is_file():
-            return _load_emulated(folder, DTYPES[dtype], options)
-        if folder.is_dir() and "architecture" in _read_config(folder / "config.json"):
-            return _load_timm_folder(folder, DTYPES[dtype])
-        return _load_transformers(source, DTYPES[dtype], options)
+            with _drawing(seed, device):
+                found = _drawn(source, DTYPES[dtype], options)
+        else:
+            found = _read(source, DTYPES[dtype], options)
     except (OSError, ValueError) as error:
         raise NotAModel(f"cannot load {source!r}: {_first_line(error)}") from error
+    return replace(found, model=found.model.to(device))
+
+
+def _read(source: str, dtype: torch.dtype, options: dict[str, Any]) -> Foundation:
+    """A source with weights, on the CPU."""
+    if source.startswith("timm:"):
+        return _load_timm(source.removeprefix("timm:"), dtype, options["revision"])
+    folder = Path(source)
+    if (folder / emulated.FILE).is_file():
+        return _load_emulated(folder, dtype, options)
+    if folder.is_dir() and "architecture" in _read_config(folder / "config.json"):
+        return _load_timm_folder(folder, dtype)
+    return _load_transformers(source, dtype, options)
+
+
+@contextmanager
+def _drawing(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside the block modules are made on `device`, their weights drawn from `seed`.
+
+    Afterwards the generators are where they were.
+    """
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
+        return
+    with torch.random.fork_rng(devices=[device.index or 0], device_type=device.type), device:
+        torch.manual_seed(seed)
+        yield
+    # What drawing took beside the weights is not in the next peak.
+    torch.cuda.empty_cache()
 
 
 def load_outline(
@@ -232,9 +259,11 @@ def _configured(where: str, beside: str, dtype: torch.dtype, options: dict[str, 
 
     described = AutoConfig.from_pretrained(where, **options)
     factory, kind = _factory(described)
-    # float32 first: a generator draws other numbers for other types.
+    # A generator draws other numbers for other types, so float32 first; but not on a GPU, which
+    # may have no room for that, and draws other numbers than a CPU anyway.
+    drawn = dtype if torch.get_default_device().type == "cuda" else torch.float32
     model = factory.from_config(
-        described, dtype=torch.float32, trust_remote_code=options["trust_remote_code"]
+        described, dtype=drawn, trust_remote_code=options["trust_remote_code"]
     )
     # Not `model.to`: what the library computes and does not save, such as rotary frequencies,
     # it keeps in float32 when it loads a model, and a saved model must come back the same.

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from offsite.acceleration import checkpointed_blocks, compiled_blocks, fused_activations
 from offsite.blocked_attention import blocked_attention
 from offsite.fused_lora import fused_lora
+from offsite.graphed_step import Step, graphed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,8 @@ class Recipe:
     """Compile the blocks: fewer and larger kernels, after some seconds of compiling."""
     gradient_checkpointing: bool = False
     """Compute a block's inner activations again in the backward pass instead of keeping them."""
+    cuda_graph: bool = False
+    """On a GPU: record a step and replay it, so that the GPU does not wait for the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +89,33 @@ def train(
         ValueError: there are fewer batches than steps.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = _optimizer(parameters, recipe, rates or {})
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(step, recipe))
     device = parameters[0].device
+    is_graphed = recipe.cuda_graph and device.type == "cuda"
+    optimizer = _optimizer(parameters, recipe, rates or {}, capturable=is_graphed)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(step, recipe))
     losses: list[Tensor] = []
+
+    def one_step(batch: Batch) -> Tensor:
+        with autocast(device, recipe.precision):
+            loss = loss_of(model, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if recipe.grad_clip is not None:
+            nn.utils.clip_grad_norm_(parameters, recipe.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
     model.train()
-    # Around the backward pass too: what is recomputed there must be what was computed.
-    with accelerated(model, recipe):
+    with ExitStack() as stack:
+        # Around the backward pass too: what is recomputed there must be what was computed.
+        stack.enter_context(accelerated(model, recipe))
+        step: Step = stack.enter_context(graphed(one_step)) if is_graphed else one_step
         # zip asks the first iterator first: no batch is drawn past the last step.
-        for step, batch in zip(range(1, recipe.steps + 1), batches, strict=False):
+        for number, batch in zip(range(1, recipe.steps + 1), batches, strict=False):
             here = batch.to(device)
-            with autocast(device, recipe.precision):
-                loss = loss_of(model, here)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if recipe.grad_clip is not None:
-                nn.utils.clip_grad_norm_(parameters, recipe.grad_clip)
-            optimizer.step()
+            losses.append(step(here))
             scheduler.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.detach())
-            on_step(step, here)
+            on_step(number, here)
     model.eval()
     if len(losses) < recipe.steps:
         raise ValueError(f"{len(losses)} batches for {recipe.steps} steps")
@@ -138,7 +148,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def _optimizer(
-    parameters: list[nn.Parameter], recipe: Recipe, rates: Mapping[nn.Parameter, float]
+    parameters: list[nn.Parameter],
+    recipe: Recipe,
+    rates: Mapping[nn.Parameter, float],
+    *,
+    capturable: bool,
 ) -> torch.optim.Optimizer:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in parameters:
@@ -147,10 +161,15 @@ def _optimizer(
         rate = rates.get(parameter, recipe.learning_rate)
         groups.setdefault((rate, decay), []).append(parameter)
     described = [
-        {"params": each, "lr": rate, "weight_decay": decay}
+        # A recorded step reads the rate where it lies; a number would be recorded with it.
+        {
+            "params": each,
+            "lr": torch.tensor(rate, device=each[0].device) if capturable else rate,
+            "weight_decay": decay,
+        }
         for (rate, decay), each in groups.items()
     ]
-    return torch.optim.AdamW(described, lr=recipe.learning_rate, fused=True)
+    return torch.optim.AdamW(described, lr=recipe.learning_rate, fused=True, capturable=capturable)
 
 
 def _factor(step: int, recipe: Recipe) -> float:

@@ -13,9 +13,19 @@ class CudaMemory:
         return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
     def create_context(self) -> None:
-        """Start to use the GPU, with next to no memory."""
-        torch.zeros(1, device="cuda")
+        """Start to use the GPU, and load what every model multiplies with.
+
+        Kernels are loaded when they are first asked for, and stay: some 100 MiB that are no
+        model's. What the library works in is given back.
+        """
+        for dtype in (torch.float32, torch.bfloat16):
+            matrix = torch.ones(2048, 2048, dtype=dtype, device="cuda")
+            torch.mm(matrix, matrix)
+        del matrix
         self.synchronize()
+        torch._C._cuda_clearCublasWorkspaces()
+        torch.cuda.empty_cache()
+        self.reset_peak()
 
     def synchronize(self) -> None:
         """Wait until the GPU has done all it was given."""

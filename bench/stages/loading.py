@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -18,13 +18,13 @@ from offsite.sandwich import Sandwich, adapter_blocks, cut
 def load_foundation(work: Work) -> Foundation:
     """The owner's model, on the stage's device."""
     places = work.stage.locations
-    foundation = load_model(
+    return load_model(
         places["model"],
         dtype=work.stage.params["dtype"],
         revision=places.get("revision"),
         trust_remote_code=work.stage.params.get("trust_remote_code", False),
+        device=torch.device(work.device),
     )
-    return _on_device(work, foundation)
 
 
 def load_emulated(work: Work) -> Foundation:
@@ -32,7 +32,7 @@ def load_emulated(work: Work) -> Foundation:
     folder = work.scratch / "emulator"
     folder.mkdir()
     work.store.materialise(work.input_record("emulator").blobs, "model", folder)
-    return _on_device(work, load_model(folder, dtype=work.stage.params["dtype"]))
+    return load_model(folder, dtype=work.stage.params["dtype"], device=torch.device(work.device))
 
 
 def cut_as_planned(work: Work, model: nn.Module) -> Sandwich:
@@ -60,7 +60,3 @@ def save_tuned(path: Path, state: Mapping[str, Tensor]) -> Path:
 
     save_file(dict(sorted(state.items())), path)
     return path
-
-
-def _on_device(work: Work, foundation: Foundation) -> Foundation:
-    return replace(foundation, model=foundation.model.to(torch.device(work.device)))

@@ -270,6 +270,7 @@ def recipe_of(settings: Train, examples: int) -> Recipe:
         precision=settings.precision,
         compile=settings.compile,
         gradient_checkpointing=settings.gradient_checkpointing,
+        cuda_graph=settings.cuda_graph,
     )
 
 

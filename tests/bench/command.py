@@ -13,7 +13,8 @@ START = [sys.executable, "-c", "from bench.cli import main; main()"]
 
 def environment() -> dict[str, str]:
     """Ours, with the checkout importable from any folder."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    places = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
 
 
 def offsite_bench(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -388,6 +388,14 @@ def test_a_case_is_shown_by_the_checkpoint_that_was_chosen(tmp_path):
     assert not any("oracle" in stage.params.get("evaluate", {}) for stage in made.stages)
 
 
+@pytest.mark.parametrize("other", ["compile", "gradient_checkpointing", "cache_activations"])
+def test_what_cannot_be_recorded_with_a_step_is_refused(tmp_path, other):
+    """Before any stage runs, at the key that asks for it."""
+    text = chosen(f"cuda_graph: true, {other}: true").replace("2+2", "0+2")
+    with pytest.raises(SuiteError, match=f"train.cuda_graph: a step with train.{other} cannot"):
+        planned(tmp_path, text)
+
+
 def test_an_oracle_of_one_checkpoint_is_refused(tmp_path):
     """It would only repeat the result."""
     with pytest.raises(SuiteError) as caught:
