@@ -88,7 +88,8 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]
             branching=self.refusal is None,
         )
         answers: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
-        for batch in token_tree.batches(made, override_bs or int(self.batch_size)):
+        size = override_bs or int(self.batch_size)
+        for batch in token_tree.batches(made, size, self.device.type):
             paths = [(b, *each) for b, row in enumerate(batch) for each in row.paths.items()]
             sizes = [len(requests[number][2]) for _, number, _ in paths]
             wanted = [
@@ -170,7 +171,8 @@ def _inputs(batch: list[token_tree.Row], device: torch.device, dtype: torch.dtyp
     for b, row in enumerate(batch):
         positions[b, : len(row.depths)] = torch.tensor(row.depths)
     allowed = torch.stack([torch.from_numpy(row.mask(length)) for row in batch])[:, None]
-    hidden = torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, torch.finfo(dtype).min)
+    hidden = torch.zeros(allowed.shape, dtype=dtype, device=device)
     inputs["position_ids"] = positions.to(device)
-    inputs["attention_mask"] = hidden.to(device)
+    # A yes or no takes a quarter of a number's way to a GPU, or less.
+    inputs["attention_mask"] = hidden.masked_fill_(~allowed.to(device), torch.finfo(dtype).min)
     return inputs

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 LONGEST = 2048
 """Tokens of a row at most, if no sequence has more: its mask is this squared."""
-FULL = 1024
-"""Tokens that make a batch large enough to be closed rather than padded."""
+FULL = {"cpu": 1024, "cuda": 8192}
+"""Tokens that make a batch large enough to be closed rather than padded, by device: a GPU is idle
+with few."""
 PADDING = 0.1
 """Share of a row that may be padding once its batch is large enough."""
 
@@ -91,7 +92,7 @@ def rows(sequences: Sequence[Sequence[int]], *, width: int, branching: bool) -> 
     return made
 
 
-def batches(made: Sequence[Row], size: int) -> Iterator[list[Row]]:
+def batches(made: Sequence[Row], size: int, device: str) -> Iterator[list[Row]]:
     """Rows of like length together, the longest first, at most `size` of them.
 
     The longest come first, so that what does not fit in memory is known at once.
@@ -100,7 +101,7 @@ def batches(made: Sequence[Row], size: int) -> Iterator[list[Row]]:
     for row in sorted(made, key=lambda row: -len(row.tokens)):
         if batch:
             longest = len(batch[0].tokens)
-            is_full = longest * len(batch) >= FULL
+            is_full = longest * len(batch) >= FULL[device]
             is_shorter = len(row.tokens) < (1 - PADDING) * longest
             if len(batch) == size or (is_full and is_shorter):
                 yield batch

@@ -83,14 +83,14 @@ def test_a_row_does_not_grow_without_end(monkeypatch):
 def test_batches_hold_every_row_once_and_no_more_than_asked(sequences, size):
     """The longest rows first."""
     made = rows(sequences, width=WIDE, branching=True)
-    formed = list(batches(made, size))
+    formed = list(batches(made, size, "cpu"))
     assert all(len(batch) <= size for batch in formed)
     lengths = [len(row.tokens) for batch in formed for row in batch]
     assert lengths == sorted((len(row.tokens) for row in made), reverse=True)
 
 
-def test_a_large_batch_is_closed_before_it_is_padded(monkeypatch):
-    """Two rows of 40 fill a batch; the one of 10 would be three quarters padding in it."""
-    monkeypatch.setattr(token_tree, "FULL", 80)
-    made = rows([[i] * n for i, n in enumerate((40, 40, 10))], width=1, branching=True)
-    assert [len(batch) for batch in batches(made, 8)] == [2, 1]
+@pytest.mark.parametrize(("device", "sizes"), [("cpu", [2, 1]), ("cuda", [3])])
+def test_a_large_batch_is_closed_before_it_is_padded(device, sizes):
+    """Two rows of 600 fill a batch for a CPU; that of 10 would be nothing but padding in it."""
+    made = rows([[i] * n for i, n in enumerate((600, 600, 10))], width=1, branching=True)
+    assert [len(batch) for batch in batches(made, 8, device)] == sizes
