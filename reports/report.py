@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reports.blobs import kept
+from reports.blobs import Kept, kept
 from reports.collector import resting
-from reports.comparison import compared
+from reports.comparison import Compared, compared
 from reports.crossed import crossed_scores
 from reports.figures.aside import drawn_aside
-from reports.figures.gallery import gallery
-from reports.figures.style import Picture
+from reports.figures.picture import Gallery, Picture
 from reports.provenance import Provenance, provenance
 from reports.record import Record
 from reports.results import PlanFile, StageRun, read_stages, rows
@@ -101,7 +100,7 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
     runs = read_stages(results, plan)
     shown = machine or _busiest(runs)
     found = compared(rows(runs, machine=shown, with_not_run=True))
-    draw = partial(gallery, found, kept(results, runs, shown))
+    draw = partial(_drawn, found, kept(results, runs, shown))
     # Drawing takes about a second, which nobody notices unless all else takes long too.
     drawn = drawn_aside(draw) if len(runs) > MANY else draw
     tables = (
@@ -135,6 +134,13 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
         further=further,
         provenance=origin,
     )
+
+
+def _drawn(found: Compared, blobs: Kept) -> Gallery:
+    """The pictures. What draws them is large, and only who draws has to load it."""
+    from reports.figures.gallery import gallery
+
+    return gallery(found, blobs)
 
 
 def _busiest(runs: Iterable[StageRun]) -> str | None:

@@ -7,8 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 
-from reports.figures.gallery import Gallery
-from reports.figures.style import Picture
+from reports.figures.picture import Gallery, Picture
 
 
 def drawn_aside(draw: Callable[[], Gallery]) -> Callable[[], Gallery]:

@@ -13,21 +13,12 @@ from reports.comparison import Comparison, Observed, Treatment
 from reports.figures.labels import place_labels
 from reports.figures.marks import draw_intervals, draw_seeds, fit
 from reports.figures.panels import panels
+from reports.figures.picture import Picture, Sketch
 from reports.figures.plane import Mark, Plane
 from reports.figures.rows import Named, named_rows, row_text, subject
 from reports.figures.scales import Scale, quality_scale
 from reports.figures.settings import MOST_ROWS
-from reports.figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    PURPLE,
-    VERMILION,
-    Picture,
-    Sketch,
-    look,
-    svg,
-)
+from reports.figures.style import BLUE, GREEN, GREY, PURPLE, VERMILION, look, svg
 from reports.statistics.intervals import estimate
 from reports.tables.cells import MEBIBYTES, one_line
 from reports.tables.compressions import FEWEST, Alike, alike

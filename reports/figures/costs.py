@@ -8,10 +8,11 @@ from functools import partial
 from reports.comparison import Comparison, Observed
 from reports.figures.marks import SIGNS, draw_plane
 from reports.figures.panels import panels
+from reports.figures.picture import Picture, Sketch
 from reports.figures.plane import Mark, Plane, front, mark, numbered
 from reports.figures.rows import listed, named_rows, subject
 from reports.figures.scales import Scale, memory_scale, quality_scale, throughput_scale
-from reports.figures.style import Picture, Sketch, look, svg
+from reports.figures.style import look, svg
 
 FEWEST = 2
 """Rows that make a panel."""

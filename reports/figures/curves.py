@@ -18,20 +18,10 @@ from reports.blobs import Kept, finite
 from reports.comparison import Comparison, Treatment
 from reports.figures.labels import SIZE, apart, points_of
 from reports.figures.panels import panels
+from reports.figures.picture import Picture, Sketch
 from reports.figures.rows import Named, named_rows, subject
 from reports.figures.scales import LARGEST, PLAIN, locator
-from reports.figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    PURPLE,
-    VERMILION,
-    Picture,
-    Sketch,
-    look,
-    svg,
-)
+from reports.figures.style import BLUE, GREEN, GREY, INK, PURPLE, VERMILION, look, svg
 
 MOST_LINES = 12
 """More rows cannot be told apart: the first of the plan are drawn."""

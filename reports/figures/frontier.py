@@ -8,10 +8,11 @@ from functools import partial
 from reports.comparison import Comparison, Observed, Treatment
 from reports.figures.marks import SIGNS, draw_plane, name_lines_outside
 from reports.figures.panels import panels
+from reports.figures.picture import Picture, Sketch
 from reports.figures.plane import Mark, Plane, front, mark, numbered
 from reports.figures.rows import listed, named_rows, subject
 from reports.figures.scales import quality_scale
-from reports.figures.style import Picture, Sketch, look, svg
+from reports.figures.style import look, svg
 from reports.statistics.intervals import Better
 from reports.tables.observed_cells import SETTING_NAMES
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice, product
 
@@ -14,9 +13,9 @@ from reports.figures.costs import cost_sketches
 from reports.figures.curves import curve_sketches
 from reports.figures.frontier import frontier_sketches
 from reports.figures.memory import memory_sketches
+from reports.figures.picture import Gallery, Picture, Sketch
 from reports.figures.positions import position_sketches
 from reports.figures.settings import settings_sketches
-from reports.figures.style import Picture, Sketch
 
 MOST = 14
 """Pictures of one report: each takes about a tenth of a second."""
@@ -31,15 +30,6 @@ LEFT_OUT = (
 )
 
 Kind = Callable[[Comparison], Iterator[Sketch]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gallery:
-    """What was drawn."""
-
-    pictures: tuple[Picture, ...]
-    note: str
-    """Says that not all was; empty where it was."""
 
 
 def gallery(found: Compared, kept: Kept) -> Gallery:

@@ -18,9 +18,10 @@ from matplotlib.ticker import MaxNLocator
 
 from reports.blobs import Kept, finite
 from reports.comparison import Comparison, Treatment
+from reports.figures.picture import Picture, Sketch
 from reports.figures.rows import named_rows, subject
 from reports.figures.scales import PLAIN
-from reports.figures.style import BLUE, INK, VERMILION, WIDTH, Picture, Sketch, look, svg
+from reports.figures.style import BLUE, INK, VERMILION, WIDTH, look, svg
 from reports.tables.cells import MEBIBYTES, one_line
 
 MOST_ROWS = 4

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 
 from reports.comparison import Comparison, Treatment
+from reports.figures.picture import Picture, Sketch
 from reports.figures.rows import name_lines, subject
 from reports.figures.settings import MOST_ROWS, SIDE_BY_SIDE, TICK_WIDTH, rows_figure
-from reports.figures.style import Picture, Sketch, look, svg
+from reports.figures.style import look, svg
 from reports.tables.cells import COUNT, one_line
 from reports.tables.compressions import adapter_blocks
 from reports.tables.positions import Positions, position_groups

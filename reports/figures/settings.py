@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.comparison import Comparison, Treatment
+from reports.figures.picture import Picture, Sketch
 from reports.figures.rows import listed, name_lines, row_text, subject
 from reports.figures.scales import Scale, quality_scale, space
-from reports.figures.style import INK, MARKS, WIDTH, Picture, Sketch, look, svg
+from reports.figures.style import INK, MARKS, WIDTH, look, svg
 from reports.record import SETTINGS
 from reports.tables.cells import one_line
 from reports.tables.observed_cells import SETTING_NAMES

@@ -9,9 +9,8 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -57,24 +56,6 @@ DECIMALS = re.compile(r"(?<=\d\.\d\d)\d+")
 NEEDLESS = re.compile(
     r' transform="rotate\(-0 [^)]*\)"|font-family: [^;"]*(; )?|(?<=<g) id="[^"]*"'
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """An SVG file and the words that stand for it."""
-
-    name: str
-    """For its file; no two pictures of a report share it."""
-    title: str
-    description: str
-    """What it shows and says, for those who do not see it."""
-    svg: str
-    table: str = ""
-    """The name of the table it stands under; empty for one that stands alone."""
-
-
-Sketch = Callable[[], Picture]
-"""A picture that has something to show and is yet to be drawn."""
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from reports.figures.style import Picture
+from reports.figures.picture import Picture
 from reports.provenance import Place
 from reports.render.csv_files import render_csv
 from reports.render.latex import render_latex

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
-from reports.figures.style import Picture
+from reports.figures.picture import Picture
 from reports.render.once import once
 from reports.report import Report
 from reports.tables.cells import LONG, Cell, Number, Table

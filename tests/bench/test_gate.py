@@ -163,17 +163,21 @@ def test_calibrate_keeps_sessions(saved: tuple[Path, Path], tmp_path: Path):
     assert "beyond what their runs explain" in " ".join(done.stdout.split())
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A clone of this checkout as it is, to be changed."""
-    clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+def clone_of(root: Path, clone: Path) -> Path:
+    """A clone of a checkout with what is not committed there, to be changed."""
+    subprocess.run(["git", "clone", "-q", str(root), str(clone)], check=True)
     for name in ("bench", "offsite", "reports", "suites"):
         shutil.rmtree(clone / name)
-        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(root / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
     git(clone, "add", "-A")
     git(clone, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "as", "--allow-empty")
     return clone
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A clone of this checkout."""
+    return clone_of(ROOT, tmp_path / "clone")
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -185,7 +189,7 @@ def slow_down(clone: Path, seconds: float) -> None:
     """Make every training step take longer, without touching any version."""
     path = clone / TRAINING
     text = path.read_text()
-    call = "on_step(step, here)"
+    call = "on_step(number, here)"
     assert text.count(call) == 1
     path.write_text(text.replace(call, f"(__import__('time').sleep({seconds}), {call})"))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.figures.style import Picture
+from reports.figures.picture import Picture
 from reports.provenance import provenance
 from reports.record import Metric, Record
 from reports.render import write_report

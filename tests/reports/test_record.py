@@ -114,6 +114,15 @@ def test_facts_read_back_to_the_last_digit(value: object):
     assert read == value
 
 
+@given(st.sampled_from([None, 1, "\t"]), st.booleans())
+def test_a_record_in_another_layout_is_the_same(indent: object, is_sorted: bool):
+    """Its checksum is of what it holds, not of how that is laid out."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "record.json"
+        path.write_text(json.dumps(json.loads(to_bytes(WHOLE)), indent=indent, sort_keys=is_sorted))
+        assert read_record(path) == WHOLE
+
+
 def test_a_newer_schema_is_refused(tmp_path: Path):
     """A field may have changed its meaning, so a newer file is not guessed at."""
     path = tmp_path / "record.json"

@@ -7,8 +7,7 @@ import os
 import pytest
 
 from reports.figures.aside import drawn_aside
-from reports.figures.gallery import Gallery
-from reports.figures.style import Picture
+from reports.figures.picture import Gallery, Picture
 
 DRAWN = Gallery(
     pictures=(

@@ -10,7 +10,7 @@ import pytest
 
 from reports.figures import gallery as module
 from reports.figures.gallery import LEFT_OUT, MOST, gallery
-from reports.figures.style import Picture
+from reports.figures.picture import Picture
 from reports.report import build_report
 from reports.results import read_plan
 from tests.reports.figures.drawn_store import fill_drawn, many_rows, read

@@ -10,7 +10,7 @@ import pytest
 
 from reports.figures.curves import MOST_LINES, POINTS, curve_sketches, in_stretches
 from reports.figures.memory import memory_sketches
-from reports.figures.style import Picture
+from reports.figures.picture import Picture
 from tests.reports.figures.drawn_store import (
     fill_drawn,
     json_lines,

@@ -9,8 +9,8 @@ import pytest
 from reports.figures.compressions import compression_sketches, differing_amount
 from reports.figures.costs import cost_sketches
 from reports.figures.frontier import frontier_sketches
+from reports.figures.picture import Picture
 from reports.figures.positions import position_sketches
-from reports.figures.style import Picture
 from tests.reports.figures.drawn_store import fill_drawn, read
 from tests.reports.figures.words import words
 from tests.reports.synthetic_store import (
