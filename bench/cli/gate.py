@@ -26,7 +26,7 @@ from bench.cli.program import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from bench.plan import Plan
     from bench.store import Store
@@ -46,6 +46,18 @@ BaselineFile = Annotated[
 Runs = Annotated[
     int, typer.Option("--runs", min=1, help="How often what is timed is run, each a process.")
 ]
+OptionalSuite = Annotated[
+    str | None, typer.Argument(metavar="SUITE", help="Built-in suite or a YAML file.")
+]
+Benchmarks = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--from-benchmarks",
+        metavar="FILE",
+        help="Instead of a suite: what pytest --benchmark-json wrote, a file or folder of files, "
+        "each the one run of a process; again for more.",
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit 5 where something could not be told.")]
 Junit = Annotated[
     Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.")
@@ -61,8 +73,9 @@ app.add_typer(baseline_app, name="baseline")
 
 @baseline_app.command("save")
 def save(
-    suite: SuiteName,
     baseline: BaselineFile,
+    suite: OptionalSuite = None,
+    benchmarks: Benchmarks = None,
     results: Results = DEFAULT_RESULTS,
     profile: Profile = None,
     sets: Sets = None,
@@ -70,18 +83,23 @@ def save(
     runs: Runs = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a suite with this code and keep every run of it in a file for git."""
+    """Measure a suite with this code, or read benchmarks, and keep every run in a file for git."""
     from bench.store import Store
+    from reports.gate.benchmarks import read_benchmarks
 
-    planned = lay_out(suite, profile, sets, select, online=True)
-    store = Store.create(results)
-    found = _measured(planned, store, runs, quiet=as_json)
+    _check_source(suite, benchmarks, _options(profile, sets, select))
+    if suite is None:
+        found = read_benchmarks(benchmarks or ())
+    else:
+        planned = lay_out(suite, profile, sets, select, online=True)
+        found = _measured(planned, Store.create(results), runs, quiet=as_json)
     baseline.parent.mkdir(parents=True, exist_ok=True)
     baseline.write_bytes(found.to_bytes())
     if as_json:
         print_json({"baseline": str(baseline), "lines": len(found.measured)})
     else:
-        print(f"{baseline}: {len(found.measured)} lines, commit {found.commit[:12]}")  # noqa: T201
+        commit = found.commit[:12] or "not known"
+        print(f"{baseline}: {len(found.measured)} lines, commit {commit}")  # noqa: T201
     _warn(found.missing)
     if found.missing:
         raise typer.Exit(INCOMPLETE)
@@ -106,8 +124,9 @@ def show(
 
 @app.command()
 def check(
-    suite: SuiteName,
     baseline: BaselineFile,
+    suite: OptionalSuite = None,
+    benchmarks: Benchmarks = None,
     results: Results = DEFAULT_RESULTS,
     profile: Profile = None,
     sets: Sets = None,
@@ -117,21 +136,31 @@ def check(
     junit: Junit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a suite with this code and judge it against a baseline.
+    """Measure a suite with this code, or read benchmarks, and judge them against a baseline.
 
     Only runs of this very code count; what is missing is run first. Exit status 4: something got
     worse; 3: something is missing; 5 with --strict: something could not be told.
     """
+    from bench.errors import BenchError
     from bench.store import Store
     from reports.gate.baseline import read_baseline
+    from reports.gate.benchmarks import SUITE as BENCHMARKS
+    from reports.gate.benchmarks import read_benchmarks
     from reports.gate.judge import judge
 
+    _check_source(suite, benchmarks, _options(profile, sets, select))
     was = read_baseline(baseline)
-    planned = lay_out(suite, profile, sets, select, online=True)
-    store = Store.create(results)
-    now = _measured(planned, store, runs, quiet=as_json)
-    verdicts = judge(was, now, _noise(store))
-    _tell(verdicts, f"{planned.suite} against {was.commit[:12]}", junit, as_json=as_json)
+    if (was.suite == BENCHMARKS) != (suite is None):
+        what = "benchmarks" if was.suite == BENCHMARKS else was.suite
+        raise BenchError(f"{baseline} is a baseline of {what}; save one of what is to be judged")
+    if suite is None:
+        now, noise = read_benchmarks(benchmarks or ()), None
+    else:
+        planned = lay_out(suite, profile, sets, select, online=True)
+        store = Store.create(results)
+        now, noise = _measured(planned, store, runs, quiet=as_json), _noise(store)
+    verdicts = judge(was, now, noise)
+    _tell(verdicts, f"{now.suite} against {was.commit[:12]}", junit, as_json=as_json)
     _exit(verdicts, strict=strict)
 
 
@@ -214,6 +243,25 @@ def ab(
     title = f"{suite}: {sides[1].commit[:12]} against {sides[0].commit[:12]}"
     _tell(verdicts, title, junit, as_json=as_json)
     _exit(verdicts, strict=strict)
+
+
+def _check_source(suite: str | None, benchmarks: list[Path] | None, options: Sequence[str]) -> None:
+    """Either a suite, with its options, or benchmarks.
+
+    Raises:
+        BenchError: neither or both.
+    """
+    from bench.errors import BenchError
+
+    if suite is None and not benchmarks:
+        raise BenchError("give a SUITE, or --from-benchmarks FILE for each run of pytest-benchmark")
+    if suite is not None and benchmarks:
+        raise BenchError(
+            f"{suite!r} beside --from-benchmarks: give a SUITE or benchmarks; every further file "
+            "needs --from-benchmarks before it"
+        )
+    if benchmarks and options:
+        raise BenchError(f"{options[0]} is of a suite; --from-benchmarks has none")
 
 
 def suite_argument(name: str) -> str:

@@ -36,6 +36,7 @@ from bench.cli.program import (
 if TYPE_CHECKING:
     from bench.plan import Plan
     from bench.store import Store
+    from reports.results import PlanFile
 
 
 class Export(StrEnum):
@@ -45,6 +46,13 @@ class Export(StrEnum):
     JSONL = "jsonl"
     PARQUET = "parquet"
     WANDB = "wandb"
+    PYTEST_BENCHMARK = "pytest-benchmark"
+    GITHUB_BENCHMARK = "github-benchmark"
+    BENCHER = "bencher"
+    JUNIT = "junit"
+
+
+OF_A_SUITE = frozenset(Export) - {Export.CSV, Export.JSONL, Export.PARQUET}
 
 
 @app.command()
@@ -125,19 +133,29 @@ def export(
     sets: Sets = None,
     select: Select = None,
     table: Annotated[
-        Export, typer.Option("--format", help="What to print; wandb: a run for every case.")
+        Export,
+        typer.Option("--format", help="What to print, a table or a file for another tool."),
     ] = Export.CSV,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Same as --format jsonl; of wandb, which runs.")
+        bool, typer.Option("--json", help="A table as --format jsonl; of wandb, which runs.")
     ] = False,
 ) -> None:
-    """Print results as one long tidy table on stdout, or hand them to Weights & Biases."""
+    """Print results on stdout: one long tidy table, or what other tools read.
+
+    \b
+    csv, jsonl, parquet   the table
+    pytest-benchmark      JSON for `pytest-benchmark compare`: seconds a step of every training
+    github-benchmark      JSON for benchmark-action/github-action-benchmark, customSmallerIsBetter
+    bencher               Bencher Metric Format for `bencher run --adapter json`
+    junit                 JUnit XML: every stage, how long it took, why it failed
+    wandb                 nothing printed: a run in Weights & Biases for every case
+    """
     from bench.errors import BenchError, NothingToShow
     from bench.store import Store
     from reports.results import read_plan, tidy
 
-    if table is Export.WANDB and suite is None:
-        raise BenchError("--format wandb makes a run for every case of a suite; give a SUITE")
+    if table in OF_A_SUITE and suite is None:
+        raise BenchError(f"--format {table.value} shows one suite, not a whole store; give a SUITE")
     store = Store.open(results)
     planned, machine = None, None
     if suite is not None:
@@ -146,6 +164,9 @@ def export(
             _to_wandb(store, own, as_json=as_json)
             return
         planned, machine = read_plan(saved(store, own)), machine_shown(store, own)
+        if table in OF_A_SUITE:
+            sys.stdout.write(_for_a_tool(store, planned, machine, table))
+            return
     frame = tidy(store.root, planned, machine)
     if frame.empty:
         raise NothingToShow(f"no results in {results} for this; run the suite first")
@@ -156,6 +177,22 @@ def export(
         frame.to_json(sys.stdout, orient="records", lines=True)
     else:
         frame.to_parquet(sys.stdout.buffer, index=False)
+
+
+def _for_a_tool(store: Store, planned: PlanFile, machine: str | None, table: Export) -> str:
+    from bench.errors import NothingToShow
+    from reports.exchange import FORMATS
+    from reports.exchange.shown import Shown
+    from reports.results import read_stages
+
+    name = ".".join(filter(None, (planned.suite, planned.profile)))
+    shown = Shown(suite=name, runs=read_stages(store.root, planned), machine=machine)
+    text = FORMATS[table.value](shown)
+    if not text:
+        raise NothingToShow(
+            f"nothing of {name!r} in {store.root} to show as {table.value}; run the suite first"
+        )
+    return text
 
 
 def _to_wandb(store: Store, planned: Plan, *, as_json: bool) -> None:

@@ -13,11 +13,11 @@ from bench.gate.arms import Arm
 from bench.gate.fresh import TIMED
 from bench.plan import run_name
 from bench.store import Store
-from reports.gate.baseline import Baseline, Line, gather, judged
+from reports.gate.baseline import Baseline, Line, Measured, gather, measured
 from reports.gate.judge import Evidence, Verdict, judge
 from reports.gate.noise import Noise
-from reports.gate.staged import FIRST_PAIRS, Pair, evidence, pairs_to_make, verdicts
-from reports.record import Metric, read_record
+from reports.gate.staged import FIRST_PAIRS, evidence, pairs_to_make, verdicts
+from reports.record import read_record
 from reports.results import PlanFile, PlannedStage, read_plan, read_stages
 
 Said = Callable[[str], None]
@@ -34,8 +34,8 @@ class Side:
     plan: PlanFile
     executor: LocalExecutor
 
-    def run(self, stage: PlannedStage, repeat: int) -> Mapping[Line, Metric]:
-        """Run a stage once more; nothing where it failed."""
+    def run(self, stage: PlannedStage, repeat: int) -> Mapping[Line, Measured]:
+        """Run a stage once more: its lines with that run; nothing where it failed."""
         log = self.store.log_path(stage.digest)
         name = run_name(stage.digest, repeat)
         if self.executor.run(self.store.root, self.plan_name, name, log) != 0:
@@ -43,7 +43,7 @@ class Side:
         # The arm's own code names the machine.
         folder = self.store.root / "records" / stage.digest[:2]
         (path,) = folder.glob(f"{stage.digest}.*.{repeat}.json")
-        return dict(judged(stage, read_record(path)))
+        return measured(stage, read_record(path))
 
     def measured(self) -> Baseline:
         """What the suite left."""
@@ -94,30 +94,37 @@ class _Pairing:
 
     def round(self, counts: Mapping[Shared, int]) -> dict[Line, Evidence]:
         """So many pairs of each stage; a pair of which one run failed is left out."""
-        pairs: dict[Line, list[Pair]] = defaultdict(list)
-        metrics: dict[Line, Metric] = {}
+        pairs: dict[Line, list[tuple[Measured, Measured]]] = defaultdict(list)
         for turn in range(max(counts.values(), default=0)):
             self.repeat += 1
             for shared in [each for each, count in counts.items() if turn < count]:
                 base, candidate = self._pair(shared, is_turned=bool(turn % 2))
                 for line in base.keys() & candidate.keys():
-                    values = base[line].value, candidate[line].value
-                    assert values[0] is not None
-                    assert values[1] is not None
-                    pairs[line].append((values[0], values[1]))
-                    metrics[line] = base[line]
+                    pairs[line].append((base[line], candidate[line]))
                     self.lines[shared].add(line)
             self.said(f"pair {turn + 1} of {max(counts.values())}")
-        return {
-            line: evidence(line, found, metrics[line].better, self.noise.offset(line))
-            for line, found in pairs.items()
-        }
+        return {line: self._evidence(line, found) for line, found in pairs.items()}
+
+    def _evidence(self, line: Line, pairs: Sequence[tuple[Measured, Measured]]) -> Evidence:
+        runs = [(base.runs[0], candidate.runs[0]) for base, candidate in pairs]
+        clocks = [
+            (base.clock, candidate.clock)
+            for base, candidate in runs
+            if base.clock is not None and candidate.clock is not None
+        ]
+        return evidence(
+            line,
+            [(base.value, candidate.value) for base, candidate in runs],
+            pairs[0][0].better,
+            self.noise.offset(line),
+            clocks if len(clocks) == len(runs) else (),
+        )
 
     def _pair(
         self, shared: Shared, *, is_turned: bool
-    ) -> tuple[Mapping[Line, Metric], Mapping[Line, Metric]]:
+    ) -> tuple[Mapping[Line, Measured], Mapping[Line, Measured]]:
         """Base and candidate, whichever ran first: A B, then B A."""
-        found: dict[int, Mapping[Line, Metric]] = {}
+        found: dict[int, Mapping[Line, Measured]] = {}
         for side in (1, 0) if is_turned else (0, 1):
             found[side] = self.sides[side].run(shared.stages[side], self.repeat)
         return found[0], found[1]

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,7 +18,10 @@ from reports.results import Labels, PlannedStage, StageRun
 from reports.statistics.intervals import Better
 
 SCHEMA = 1
+BENCHMARK = "benchmark"
+"""Stands for the stage of a line that is no stage of ours: a file of pytest-benchmark's."""
 CLOSED = ConfigDict(extra="forbid", frozen=True)
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 OWN = frozenset({"seed", "checkpoint"})
 """Parameters in which the runs of one line differ."""
 
@@ -59,8 +62,10 @@ class Run(BaseModel):
     items: ItemScores | None = None
     weights: str = ""
     """sha256 of the weights that were scored."""
-    clock: float | None = None
-    """Mean clock of the GPU's multiprocessors in MHz while it ran."""
+    clock: Positive | None = None
+    """Median clock of the GPU's multiprocessors in MHz while it trained."""
+    canary: Positive | None = None
+    """Seconds that a fixed piece of work took on the machine: the mean of before and after."""
 
 
 class Measured(BaseModel):
@@ -155,11 +160,11 @@ def gather(runs: Iterable[StageRun], *, suite: str, profile: str | None, machine
     commits = sorted({str(record.environment.get("commit") or "") for record in records})
     if len(commits) > 1:
         raise BadBaseline(f"records of several commits: {', '.join(c[:12] for c in commits)}")
-    lines: dict[Line, list[tuple[Record, Labels, Metric]]] = {}
+    lines: dict[Line, list[Measured]] = {}
     for run in found:
         for record in run.records:
-            for line, metric in judged(run.planned, record):
-                lines.setdefault(line, []).append((record, run.planned.labels, metric))
+            for line, once in measured(run.planned, record).items():
+                lines.setdefault(line, []).append(once)
     return Baseline(
         schema=1,
         suite=suite,
@@ -168,7 +173,7 @@ def gather(runs: Iterable[StageRun], *, suite: str, profile: str | None, machine
         dirty=any(bool(record.environment.get("dirty")) for record in records),
         machine=machine,
         described=dict(records[0].environment.get("machine") or {}),
-        measured=tuple(_measured(line, found) for line, found in lines.items()),
+        measured=tuple(_joined(each) for each in lines.values()),
         missing=tuple(_missing(found)),
     )
 
@@ -187,21 +192,30 @@ def judged(planned: PlannedStage, record: Record) -> Iterator[tuple[Line, Metric
             yield _line(planned, name), have[name]
 
 
+def measured(planned: PlannedStage, record: Record) -> Mapping[Line, Measured]:
+    """What one record adds to a baseline: its lines, each with one run."""
+    return {
+        line: Measured(
+            line=line,
+            unit=metric.unit,
+            better=metric.better,
+            setup=_setup(record),
+            runs=(_run(record, planned.labels, metric),),
+        )
+        for line, metric in judged(planned, record)
+    }
+
+
 def _line(planned: PlannedStage, metric: str) -> Line:
     labels = planned.labels.model_dump(include=set(Line.model_fields))
     setting = labels["setting"] if planned.kind == "evaluate" else ""
     return Line(**{**labels, "setting": setting, "stage": planned.kind, "metric": metric})
 
 
-def _measured(line: Line, found: list[tuple[Record, Labels, Metric]]) -> Measured:
-    record, _, metric = found[0]
-    return Measured(
-        line=line,
-        unit=metric.unit,
-        better=metric.better,
-        setup=_setup(record),
-        runs=tuple(_run(*each) for each in found),
-    )
+def _joined(parts: list[Measured]) -> Measured:
+    """One line with the runs of all; how it was measured is taken from the first."""
+    fields = {name: getattr(parts[0], name) for name in Measured.model_fields}
+    return Measured(**{**fields, "runs": tuple(run for each in parts for run in each.runs)})
 
 
 def _setup(record: Record) -> dict[str, Any]:
@@ -211,13 +225,35 @@ def _setup(record: Record) -> dict[str, Any]:
 
 def _run(record: Record, labels: Labels, metric: Metric) -> Run:
     assert metric.value is not None
+    is_speed = metric.metric in THROUGHPUTS
     return Run(
         seed=labels.seed,
         repeat=record.repeat,
         value=metric.value,
         items=metric.items,
         weights=str(record.facts.get("weights_digest", "")),
+        clock=_clock(record.facts) if is_speed else None,
+        canary=_canary(record.facts) if is_speed else None,
     )
+
+
+def _clock(facts: Mapping[str, Any]) -> float | None:
+    return _number(facts, "memory", "phases", "train", "gpu_state", "clock", "median")
+
+
+def _canary(facts: Mapping[str, Any]) -> float | None:
+    seconds = [_number(facts, "canary", when, "seconds") for when in ("before", "after")]
+    known = [each for each in seconds if each is not None]
+    return sum(known) / 2 if len(known) == 2 else None
+
+
+def _number(facts: object, *place: str) -> float | None:
+    """What is above 0 at that place; None if there is no such place, or something else there."""
+    for name in place:
+        facts = facts.get(name) if isinstance(facts, dict) else None
+    if not isinstance(facts, (int, float)) or not 0 < facts < math.inf:
+        return None
+    return float(facts)
 
 
 def _missing(runs: Iterable[StageRun]) -> Iterator[str]:

@@ -99,7 +99,7 @@ def noise_table(noise: Noise) -> Table:
         columns=_columns(columns),
         notes=(
             "Within a session: standard deviation of a run. Between sessions: of the difference "
-            "of two sessions, beyond what their runs explain; known from the third on.",
+            "of two sessions; known from the third on.",
         ),
     )
 

@@ -74,7 +74,7 @@ MEMORY = Rule(
 
 def rule_of(metric: str) -> Rule:
     """The rule of a metric."""
-    if metric.startswith("throughput"):
+    if metric.startswith("throughput") or metric == "seconds":
         return SPEED
     if "memory" in metric:
         return MEMORY

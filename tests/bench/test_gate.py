@@ -160,7 +160,7 @@ def test_calibrate_keeps_sessions(saved: tuple[Path, Path], tmp_path: Path):
         sessions = json.loads(path.read_text())["sessions"]
         assert [len(session["lines"][0]["values"]) for session in sessions] == [4] * number
     assert "throughput_samples" in done.stdout
-    assert "beyond what their runs explain" in " ".join(done.stdout.split())
+    assert "of the difference of two sessions" in " ".join(done.stdout.split())
 
 
 def clone_of(root: Path, clone: Path) -> Path:

@@ -11,14 +11,16 @@ import argparse
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
 from reports.gate.baseline import Baseline, Line, Measured
-from reports.gate.judge import Verdict, judge
+from reports.gate.judge import Evidence, Verdict, judge
+from reports.gate.noise import Noise, Session, Values
 from reports.gate.staged import FIRST_PAIRS, Pair, evidence, pairs_to_make, verdicts
-from tests.reports.gate.measured import PLUG_IN, answered, baseline
+from tests.reports.gate.measured import PLUG_IN, answered, baseline, timed
 from tests.reports.statistics.simulated import answers
 
 LINES = 24
@@ -31,6 +33,10 @@ SEEDS = 3
 """Seeds at first."""
 MOST_SEEDS = 20
 """More are not trained, however many are asked for."""
+CLOCKED = 8
+"""Runs a side on a GPU whose clock moves."""
+RUN = 0.003
+"""Their standard deviation at equal clocks, as a share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,19 +102,33 @@ def accuracies(suites: int) -> Iterator[Result]:
         yield _trained_again(suites, seed_sd, own, items)
 
 
+def clocks(suites: int) -> Iterator[Result]:
+    """`check` and `ab` on a GPU whose clock is not what it was.
+
+    The words are on a line that is 5 % slower under the same clock or one 5 % higher, or the same
+    under one 10 % lower.
+    """
+    changes = ((0.0, 0.05, 0.0), (0.03, 0.05, 0.05), (0.10, 0.0, -0.10))
+    for follows, run in product((1.0, 0.5, 0.0), (0.001, 0.02)):
+        for session, loss, lift in changes:
+            gpu = Gpu(follows=follows, session=session, run=run)
+            yield in_two_sessions(suites, gpu, loss, lift)
+    for follows, run, lift in product((1.0, 0.0), (0.001, 0.02), (0.0, 0.05)):
+        gpu = Gpu(follows=follows, session=0.10, run=run)
+        yield in_turn_at_clocks(suites, gpu, 0.05, lift)
+
+
 KINDS: dict[str, Callable[[int], Iterator[Result]]] = {
     "speed": speeds,
     "memory": memories,
     "accuracy": accuracies,
+    "clocks": clocks,
 }
 
 
 def _in_turn(suites: int, metric: str, spread: float, outliers: float, loss: float) -> Result:
     draw = np.random.default_rng(0)
-    named = [
-        Line(model="m", tuning="full", task=str(number), stage="tune", metric=metric)
-        for number in range(LINES)
-    ]
+    named = _named(metric)
     alarms, words, made = 0, Counter[str](), 0
     for _ in range(suites):
         same = _two_rounds(draw, named, spread, outliers, 0.0)
@@ -118,6 +138,13 @@ def _in_turn(suites: int, metric: str, spread: float, outliers: float, loss: flo
         words[worse[0][0].word] += 1
     shown = f"{spread:.2%} a run" + (f", {outliers:.0%} outliers" if outliers else "")
     return Result(setting=shown, alarms=alarms, words=words, cost=made / suites)
+
+
+def _named(metric: str) -> list[Line]:
+    return [
+        Line(model="m", tuning="full", task=str(number), stage="tune", metric=metric)
+        for number in range(LINES)
+    ]
 
 
 def _two_rounds(
@@ -143,6 +170,110 @@ def _two_rounds(
         each: evidence(each, pairs(named.index(each), count), better)
         for each, count in asked.items()
     }
+    return verdicts(first, fresh), FIRST_PAIRS * len(named) + sum(asked.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """How its clock moves, as logarithms, and what a line's speed makes of that."""
+
+    follows: float
+    """Share of a change of the clock that the speed makes too."""
+    session: float
+    """Standard deviation from one session to another."""
+    run: float
+    """From run to run."""
+
+    def runs(
+        self, draw: np.random.Generator, middle: float, cost: float, count: int
+    ) -> tuple[list[float], list[float]]:
+        """Speeds and MHz of some runs of code that costs so much, about a middle of the clock."""
+        clock = middle + draw.normal(0, self.run, count)
+        speed = self.follows * clock - cost + draw.normal(0, RUN, count)
+        return (100 * np.exp(speed)).tolist(), (1755 * np.exp(clock)).tolist()
+
+    def shown(self, loss: float, lift: float) -> str:
+        """In words."""
+        moves = f"clock {self.session:.0%} a session, {self.run:.1%} a run"
+        return f"{moves}, speed follows {self.follows:g}; code {loss:+.0%}, clock {lift:+.0%}"
+
+
+def in_two_sessions(suites: int, gpu: Gpu, loss: float, lift: float) -> Result:
+    """`check` where each side has a clock of its own, and one line is changed."""
+    draw = np.random.default_rng(0)
+    # As `calibrate` left it while the clock kept still.
+    named, days = _named("throughput_samples"), range(12)
+    values = {each: draw.normal(100, 100 * RUN, (len(days), 4)) for each in named}
+    sessions = tuple(
+        Session(
+            started=str(day),
+            commit="c",
+            lines=tuple(
+                Values(line=each, values=tuple(found[day].tolist()))
+                for each, found in values.items()
+            ),
+        )
+        for day in days
+    )
+    noise = Noise(machine="here", sessions=sessions)
+    alarms, words = 0, Counter[str]()
+    for _ in range(suites):
+        was = _session(draw, named, gpu, 0.0, 0.0)
+        same = judge(was, _session(draw, named, gpu, 0.0, 0.0), noise)
+        alarms += any(each.word == "REGRESSED" for each in same)
+        still = replace(gpu, session=0.0)
+        sides = [_session(draw, named, still, *moved) for moved in ((0.0, 0.0), (loss, lift))]
+        words[judge(sides[0], sides[1], noise)[0].word] += 1
+    setting = f"check: {gpu.shown(loss, lift)}"
+    return Result(setting=setting, alarms=alarms, words=words, cost=CLOCKED)
+
+
+def _session(
+    draw: np.random.Generator, named: list[Line], gpu: Gpu, loss: float, lift: float
+) -> Baseline:
+    """Runs of all lines, of which the first one's code and clock differ."""
+    middle = float(draw.normal(0, gpu.session))
+    first = gpu.runs(draw, middle + math.log1p(lift), math.log1p(loss), CLOCKED)
+    others = [gpu.runs(draw, middle, 0.0, CLOCKED) for _ in named[1:]]
+    return baseline(
+        *(
+            timed(values, each, clocks=mhz)
+            for each, (values, mhz) in zip(named, [first, *others], strict=True)
+        )
+    )
+
+
+def in_turn_at_clocks(suites: int, gpu: Gpu, loss: float, lift: float) -> Result:
+    """`ab` where one line is changed."""
+    draw = np.random.default_rng(0)
+    alarms, words, made = 0, Counter[str](), 0
+    for _ in range(suites):
+        same = _turns(draw, gpu, 0.0, 0.0)
+        alarms += any(each.word == "REGRESSED" for each in same[0])
+        made += same[1]
+        words[_turns(draw, gpu, loss, lift)[0][0].word] += 1
+    setting = f"ab: {gpu.shown(loss, lift)}"
+    return Result(setting=setting, alarms=alarms, words=words, cost=made / suites)
+
+
+def _turns(
+    draw: np.random.Generator, gpu: Gpu, loss: float, lift: float
+) -> tuple[list[Verdict], int]:
+    """The verdicts, and how many pairs they took. The session's clock is that of both sides."""
+    middle = float(draw.normal(0, gpu.session))
+    named = _named("throughput_samples")
+
+    def found(each: Line, count: int) -> Evidence:
+        is_first = each == named[0]
+        moved = (math.log1p(lift), math.log1p(loss)) if is_first else (0.0, 0.0)
+        base = gpu.runs(draw, middle, 0.0, count)
+        candidate = gpu.runs(draw, middle + moved[0], moved[1], count)
+        pairs, mhz = (list(zip(*sides, strict=True)) for sides in zip(base, candidate, strict=True))
+        return evidence(each, pairs, "higher", clocks=mhz)
+
+    first = {each: found(each, FIRST_PAIRS) for each in named}
+    asked = pairs_to_make(first)
+    fresh = {each: found(each, count) for each, count in asked.items()}
     return verdicts(first, fresh), FIRST_PAIRS * len(named) + sum(asked.values())
 
 

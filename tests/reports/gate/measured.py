@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -28,15 +29,23 @@ SETUP = {"train": {"batch_size": 8}, "data": "sha256:d"}
 
 
 def timed(
-    values: Sequence[float], line: Line = SPEED, setup: Mapping[str, Any] = SETUP
+    values: Sequence[float],
+    line: Line = SPEED,
+    setup: Mapping[str, Any] = SETUP,
+    *,
+    clocks: Sequence[float | None] = (),
+    canaries: Sequence[float | None] = (),
 ) -> Measured:
-    """Runs of a speed or a memory, one repeat each."""
+    """Runs of a speed or a memory, one repeat each; some know the clock or the canary."""
     return Measured(
         line=line,
         unit="samples/s",
         better="higher" if line.metric.startswith("throughput") else "lower",
         setup=dict(setup),
-        runs=tuple(Run(seed=0, repeat=i, value=value) for i, value in enumerate(values)),
+        runs=tuple(
+            Run(seed=0, repeat=i, value=value, clock=clock, canary=canary)
+            for i, (value, clock, canary) in enumerate(zip_longest(values, clocks, canaries))
+        ),
     )
 
 

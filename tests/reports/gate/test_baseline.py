@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,75 @@ def test_what_failed_is_named(tmp_path: Path):
     plan = read_plan(fill(SyntheticStore(tmp_path)))
     found = gather(read_stages(tmp_path, plan), suite="s", profile=None, machine="m")
     assert any("oom_host" in each for each in found.missing)
+
+
+SPEED = Metric(metric="throughput_samples", value=9.0, unit="samples/s", better="higher")
+MEMORY = Metric(metric="peak_memory_process", value=9.0, unit="bytes", better="lower")
+CLOCK = {"memory": {"phases": {"train": {"gpu_state": {"clock": {"median": 1740, "lowest": 9}}}}}}
+CANARY = {"canary": {"before": {"seconds": 0.25}, "after": {"seconds": 0.75}}}
+
+
+def trained(root: Path, facts: Mapping[str, object]) -> Baseline:
+    """One training that left these facts: its memory and its speed."""
+    store = SyntheticStore(root)
+    digest = store.plan("finetune", model="m", task="t", tuning="full", seed=0)
+    store.save(store.record(digest, "finetune", MEMORY, SPEED, facts=facts))
+    runs = read_stages(root, read_plan(store.save_plan()))
+    return gather(runs, suite="s", profile=None, machine="m")
+
+
+def test_a_speed_keeps_the_clock_and_the_canary(tmp_path: Path):
+    """The median while it trained, the canary's mean; and both are read back."""
+    found = trained(tmp_path, {**CLOCK, **CANARY})
+    runs = {each.line.metric: each.runs[0] for each in found.measured}
+    assert runs["throughput_samples"].clock == 1740
+    assert runs["throughput_samples"].canary == 0.5
+    path = tmp_path / "b.json"
+    path.write_bytes(found.to_bytes())
+    assert read_baseline(path) == found
+
+
+def test_a_memory_keeps_neither(tmp_path: Path):
+    """They explain nothing of it, and are there once already."""
+    (run,) = (
+        each.runs[0]
+        for each in trained(tmp_path, {**CLOCK, **CANARY}).measured
+        if each.line.metric == "peak_memory_process"
+    )
+    assert (run.clock, run.canary) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"memory": {"phases": {"train": {"gpu_state": {"missing": {"clock": "not supported"}}}}}},
+        {"memory": {"phases": {"train": {"gpu_state": {"clock": {"median": 0}}}}}},
+        {"memory": {"phases": {"train": {"sampling": {"reason": "no sampler was started"}}}}},
+        {"memory": None, "canary": {"before": {"seconds": 0.25}}},
+        {"memory": [1], "canary": {"before": {"seconds": "?"}, "after": {"seconds": 1.0}}},
+    ],
+)
+def test_what_was_not_recorded_is_absent(tmp_path: Path, facts: dict[str, object]):
+    """No clock, no canary, half of one: a file without them, as older versions wrote it."""
+    found = trained(tmp_path, facts)
+    assert all(run.clock is run.canary is None for each in found.measured for run in each.runs)
+    assert b"clock" not in found.to_bytes()
+    assert b"canary" not in found.to_bytes()
+
+
+@pytest.mark.parametrize("field", ["clock", "canary"])
+@pytest.mark.parametrize("value", ["0", "-1", "1e999"])
+def test_a_clock_that_has_no_logarithm_is_refused(
+    saved: Baseline, tmp_path: Path, field: str, value: str
+):
+    """Cycles of such a clock are none."""
+    path = tmp_path / "b.json"
+    text = saved.to_bytes().decode()
+    path.write_text(text.replace('"value": 1.1', f'"{field}": {value}, "value": 1.1'))
+    with pytest.raises(BadBaseline, match=rf"runs.1.{field}: Input should be") as error:
+        read_baseline(path)
+    assert "\n" not in str(error.value)
 
 
 def test_several_commits_are_no_baseline(tmp_path: Path):

@@ -22,7 +22,7 @@ def noise(*sessions: list[float]) -> Noise:
     return found
 
 
-def test_drift_is_what_runs_do_not_explain():
+def test_drift_is_what_sessions_vary_by():
     """Of sessions with means that vary by 5 % and runs by 1 %, twice the variance of the means."""
     draw = np.random.default_rng(0)
     found = noise(
@@ -31,6 +31,15 @@ def test_drift_is_what_runs_do_not_explain():
     assert found is not None
     assert math.sqrt(found.variance / 2) == pytest.approx(0.05, rel=0.15)
     assert found.freedom == 199
+
+
+def test_runs_that_could_explain_it_take_nothing_off():
+    """Three sessions that are apart by less than their runs are: that is no proof of no drift."""
+    found = noise([0.8, 1.2], [0.81, 1.21], [0.8, 1.22]).drift(SPEED)
+    assert found is not None
+    means = [(math.log(a) + math.log(b)) / 2 for a, b in [(0.8, 1.2), (0.81, 1.21), (0.8, 1.22)]]
+    assert found.variance == pytest.approx(2 * float(np.var(means, ddof=1)))
+    assert found.variance > 0
 
 
 def test_two_sessions_do_not_tell_a_drift():

@@ -1,0 +1,93 @@
+"""The baseline this project checks itself against: it fits the suite, and broken code fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from bench.cli.planned import lay_out
+from reports.gate.baseline import Baseline, read_baseline
+from reports.gate.rules import FALSE_ALARMS
+from tests.bench.command import ROOT
+from tests.bench.test_gate import run_there
+
+BASELINE = ROOT / ".ci" / "baselines" / "quickstart-smoke.json"
+RENEW = "offsite-bench baseline save quickstart --profile smoke --runs 2 --baseline"
+OURS = ("bench", "offsite", "reports", "suites")
+LARGEST = 100_000
+
+
+@pytest.fixture(scope="module")
+def baseline() -> Baseline:
+    """The file in git."""
+    return read_baseline(BASELINE)
+
+
+def test_it_is_small_whole_and_of_committed_code(baseline: Baseline):
+    """What a reviewer reads in a diff, made by code that anyone can check out."""
+    assert BASELINE.stat().st_size < LARGEST
+    assert (baseline.suite, baseline.profile) == ("quickstart", "smoke")
+    assert not baseline.dirty
+    assert not baseline.missing
+
+
+def test_it_holds_what_the_suite_measures_today(baseline: Baseline):
+    """A line that was measured otherwise is never judged, so an old baseline would pass all code.
+
+    What a stage's parameters leave open, the text of the task among it, is not compared: Python's
+    help topics differ from one patch release to the next.
+    """
+    kept = {_text(_without_data(each.setup)) for each in baseline.measured}
+    planned = lay_out("quickstart", "smoke", None, None).stages
+    asked = {
+        _text({key: value for key, value in stage.params.items() if key != "seed"})
+        for stage in planned
+        if stage.kind in ("evaluate", "tune", "finetune")
+    }
+    assert asked == kept, f"{RENEW} {BASELINE.relative_to(ROOT)}"
+
+
+def _without_data(setup: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in setup.items() if key != "data"}
+
+
+def _text(values: dict[str, object]) -> str:
+    return json.dumps(values, sort_keys=True)
+
+
+@pytest.fixture
+def broken(tmp_path: Path, baseline: Baseline) -> Path:
+    """A copy of this code that calls as many right answers of one task wrong as have to be seen.
+
+    A line whose weights were scored before is judged by McNemar's exact test: of k answers lost
+    and none won it makes 1/2^k, which Holm multiplies by the number of lines, at most. With 31
+    lines that takes 13 answers; 16 are scored, and the untuned model has all of them right.
+    """
+    for name in OURS:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / "code" / name, ignore=ignored)
+    lines = len(baseline.measured)
+    wrong = next(k for k in count(1) if lines / 2**k < FALSE_ALARMS)
+    path = tmp_path / "code" / "bench" / "tasks" / "vision.py"
+    text, found = path.read_text(), "hit = ranked == labels[:, None]\n"
+    assert text.count(found) == 1
+    path.write_text(text.replace(found, f"{found}        hit[:{wrong}] = False\n"))
+    return tmp_path / "code"
+
+
+@pytest.mark.slow
+def test_lost_answers_fail_the_check_and_nothing_else_does(broken: Path, tmp_path: Path):
+    """On this machine or any other: exit 4, and what regressed is the broken task's."""
+    done = run_there(
+        broken,
+        *("check", "quickstart", "--profile", "smoke", "--baseline", BASELINE),
+        *("--runs", "2", "--results", tmp_path / "results", "--json"),
+    )
+    assert done.returncode == 4, done.stdout + done.stderr
+    lost = [each for each in json.loads(done.stdout) if each["verdict"] == "REGRESSED"]
+    assert {each["task"] for each in lost} == {"digits_pair_sum"}
+    assert "full_zero_shot" in {each["setting"] for each in lost}
