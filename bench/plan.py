@@ -327,7 +327,7 @@ class _Builder:
             "dtype": self.suite.models[point.model].dtype,
             "seed": point.seed,
             "task": _task(task),
-            "train": _effective(train, setting),
+            "train": self._acting(train, setting),
             "tuning": _described(point.tuning),
         }
         # Without a choice among checkpoints the slice to choose on is never read.
@@ -352,7 +352,7 @@ class _Builder:
         digests = [
             self._stage(
                 kind,
-                params={**params, **({"peer": peer} if peer else ours)},
+                params={**params, **(_of_peer(peer, params["train"]) if peer else ours)},
                 inputs=inputs,
                 locations=locations,
                 labels=Labels(**labels, tuning=point.tuning.label, setting=setting, peer=peer),
@@ -369,6 +369,13 @@ class _Builder:
                 "its own train settings (overrides) neither; leave one out",
             )
         return digests[0]
+
+    def _acting(self, train: Train, setting: Setting) -> dict[str, Any]:
+        """The training settings that act on this device."""
+        acting = _effective(train, setting)
+        if self.world.environment["device"] != "cuda":
+            acting.pop("cuda_graph", None)
+        return acting
 
     def _repeats(self, task: Task) -> int:
         """How often a training is run for its speed and memory; 0 if that is not what matters."""
@@ -427,13 +434,17 @@ class _Builder:
     ) -> str:
         if self.trust_remote_code and "model" in inputs:
             params = {**params, "trust_remote_code": True}
-        digest = stage_digest(kind, params, inputs, self.world.environment)
+        environment = dict(self.world.environment)
+        if self.world.gpu and str(locations.get("model", "")).startswith("random:"):
+            # Another kind of GPU draws other weights from the same seed.
+            environment["gpu"] = self.world.gpu
+        digest = stage_digest(kind, params, inputs, environment)
         stage = Stage(
             digest=digest,
             kind=kind,
             params=params,
             inputs=inputs,
-            environment=dict(self.world.environment),
+            environment=environment,
             locations=locations,
             labels=labels,
             repeats=repeats,
@@ -657,6 +668,11 @@ def _effective(train: Train, setting: Setting) -> dict[str, Any]:
     idle |= {"cache_activations"} if setting == "full_finetuned" else {"train_all"}
     idle |= {"selection"} if train.checkpoints == 1 else set()
     return {name: value for name, value in non_default(train).items() if name not in idle}
+
+
+def _of_peer(peer: str, train: dict[str, Any]) -> dict[str, Any]:
+    """The parameters in which another loop's training differs: it replays no step."""
+    return {"peer": peer, "train": {k: v for k, v in train.items() if k != "cuda_graph"}}
 
 
 def _names(settings: Train | Evaluate) -> list[str]:

@@ -23,6 +23,8 @@ class World:
     """Task name to what stands for its splits: hashes, or the hub's commit, maybe pending."""
     environment: Mapping[str, str]
     """Minor versions and the device type."""
+    gpu: str = ""
+    """The kind of GPU that stages compute on; empty where they compute on a CPU."""
 
 
 def look_up(suite: Suite, *, online: bool) -> World:
@@ -59,7 +61,7 @@ def look_up(suite: Suite, *, online: bool) -> World:
         # Random samples are told apart by how they are trained on: planning knows.
         real = [name for name in names if not tasks[name].is_drawn]
         _refuse_twins(suite, "tasks", {name: _content(tasks[name], data[name]) for name in real})
-    return World(sources=sources, data=data, environment=environment())
+    return World(sources=sources, data=data, environment=environment(), gpu=_gpu())
 
 
 def _data(task: Task, suite: Suite, *, online: bool) -> DataIdentity:
@@ -89,6 +91,11 @@ def _refuse_twins(suite: Suite, section: str, contents: Mapping[str, object]) ->
                 "another name: equal content and settings; leave one out"
             )
         seen.append((name, content))
+
+
+def _gpu() -> str:
+    machine = this_machine()
+    return machine.gpus[0].name if machine.device == "cuda" else ""
 
 
 def environment() -> dict[str, str]:

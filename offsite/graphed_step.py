@@ -7,7 +7,7 @@ launch each of them. A recorded step is launched at once; it computes what it co
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ WARM_UP = 3
 """Steps before one is recorded: the optimizer makes its state in the first, libraries choose
 their kernels in the first two."""
 
+Shapes = dict[str, tuple[torch.Size, torch.dtype]]
 Step = Callable[["Batch"], Tensor]
 """One optimizer step on a batch that is on the device; its loss, detached."""
 
@@ -31,9 +32,10 @@ Step = Callable[["Batch"], Tensor]
 def graphed(step: Step) -> Iterator[Step]:
     """Inside the block the step given is `step`, replayed where it can be.
 
-    The first steps run as they are. The next one is recorded; later ones are replayed if their
-    batch has the same shapes, else they run as they are. Whatever is done inside the block runs
-    on a stream of its own, which recording needs.
+    The first steps run as they are. Then the first batch that has the shapes of the one before it
+    is recorded; later ones of these shapes are replayed, all others run as they are, for which
+    there has to be memory beside what the recorded step holds. Whatever is done inside the block
+    runs on a stream of its own, which recording needs.
 
     Args:
         step: makes no tensor on the host from one on the device, and its optimizer is `capturable`.
@@ -56,6 +58,8 @@ class _Graphed:
         self._step = step
         self._stream = stream
         self._seen = 0
+        self._last: Shapes = {}
+        """Of the batch before."""
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: dict[str, Tensor] = {}
         """What a replay reads: tensors that stay where they are."""
@@ -63,12 +67,14 @@ class _Graphed:
         """What a replay writes."""
 
     def __call__(self, batch: Batch) -> Tensor:
+        here, before = _shapes(batch.inputs), self._last
+        self._last, self._seen = here, self._seen + 1
         if self._graph is None:
-            self._seen += 1
-            if self._seen <= WARM_UP:
+            # A shape that comes once is not worth it, as of the short last batch of an epoch.
+            if self._seen <= WARM_UP or here != before:
                 return self._step(batch)
             self._graph = self._record(batch)
-        if not self._fits(batch):
+        if here != _shapes(self._inputs):
             return self._step(batch)
         for name, tensor in self._inputs.items():
             tensor.copy_(batch.inputs[name])
@@ -83,14 +89,16 @@ class _Graphed:
         try:
             with torch.cuda.graph(graph, stream=self._stream):
                 self._loss = self._step(dataclasses.replace(batch, inputs=self._inputs))
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
             # The end of a recording that failed fails too, and says less than what came first.
             cause = error.__context__ or error
-            raise NotRecordable(f"a step of this model cannot be recorded: {cause}") from error
+            if isinstance(cause, torch.OutOfMemoryError):
+                raise cause from None
+            raise NotRecordable(
+                f"a step of this model cannot be recorded, leave cuda_graph out: {cause}"
+            ) from error
         return graph
 
-    def _fits(self, batch: Batch) -> bool:
-        shapes = {name: tensor.shape for name, tensor in batch.inputs.items()}
-        return shapes == {name: tensor.shape for name, tensor in self._inputs.items()}
+
+def _shapes(inputs: Mapping[str, Tensor]) -> Shapes:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in inputs.items()}

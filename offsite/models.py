@@ -94,7 +94,7 @@ def load_model(
         dtype: what the weights are stored in, whatever they were saved in.
         revision: full commit hash of a hub model.
         trust_remote_code: run Python code that comes with the model. Off, and rarely needed.
-        seed: of the weights of a `random:` model; each kind of device draws its own.
+        seed: of the weights of a `random:` model; a CPU and every kind of GPU draw their own.
         device: where the model is afterwards.
 
     Raises:
@@ -131,14 +131,15 @@ def _read(source: str, dtype: torch.dtype, options: dict[str, Any]) -> Foundatio
 def _drawing(seed: int, device: torch.device) -> Iterator[None]:
     """Inside the block modules are made on `device`, their weights drawn from `seed`.
 
-    Afterwards the generators are where they were.
+    Afterwards the generators of the CPU and of `device` are where they were.
     """
     if device.type == "cpu":
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             yield
         return
-    with torch.random.fork_rng(devices=[device.index or 0], device_type=device.type), device:
+    index = torch.cuda.current_device() if device.index is None else device.index
+    with torch.random.fork_rng(devices=[index], device_type=device.type), device:
         torch.manual_seed(seed)
         yield
     # What drawing took beside the weights is not in the next peak.

@@ -107,8 +107,9 @@ class Metric(BaseModel):
             raise ValueError(f"{self.metric}: no value needs grade 'unmeasured' and a reason")
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"{self.metric} is {self.value}, not a finite number")
-        if self.chance is not None and not math.isfinite(self.chance):
-            raise ValueError(f"{self.metric}: chance {self.chance} is not a finite number")
+        for name, number in (("chance", self.chance), ("stderr", self.stderr)):
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"{self.metric}: {name} {number} is not a finite number")
         return self
 
 
@@ -177,9 +178,11 @@ def read_record(path: Path) -> Record:
 
 def _as_written(raw: bytes) -> Record | None:
     """The record, if the file is as `to_bytes` writes it and undamaged; else None."""
-    body, comma, rest = raw.removeprefix(OPENING).rpartition(b',"schema":')
+    body, comma, rest = raw[len(OPENING) :].rpartition(b',"schema":')
     checksum = hashlib.sha256(body).hexdigest()
-    if comma + rest != f',"schema":{SCHEMA},"sha256":"{checksum}"}}\n'.encode():
+    wanted = f',"schema":{SCHEMA},"sha256":"{checksum}"}}\n'.encode()
+    # A number that is none is refused with its reason; these may also be words of a text.
+    if not raw.startswith(OPENING) or comma + rest != wanted or b"NaN" in body or b"Inf" in body:
         return None
     try:
         return Record.model_validate_json(body)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-PROBE_STEPS = 3
-"""Of a trial: the optimizer has its state after the first, so the second is at the peak."""
+PROBE_STEPS = 5
+"""Of a trial: the optimizer has its state after the first, so the second is at the peak. Where a
+step is recorded, it is the fourth."""
 
 Trial = Callable[[float, int, int], str | None]
 """Train within a budget (GB) for so many steps with a batch: None, or how it ran out of memory.

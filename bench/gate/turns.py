@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from bench.store import Store
 from reports.gate.baseline import Baseline, Line, Measured, gather, measured
 from reports.gate.judge import Evidence, Verdict, judge
 from reports.gate.noise import Noise
-from reports.gate.staged import FIRST_PAIRS, evidence, pairs_to_make, verdicts
+from reports.gate.staged import FIRST_PAIRS, evidence, pairs_to_add, pairs_to_make, verdicts
 from reports.record import read_record
 from reports.results import PlanFile, PlannedStage, read_plan, read_stages
 
@@ -65,23 +65,29 @@ class Shared:
 
 
 def compare_arms(arms: Sequence[Arm], noise: Noise, said: Said) -> list[Verdict]:
-    """Quality from the suites as they ran; speed and memory from pairs in two rounds."""
+    """Quality from the suites as they ran; speed and memory from pairs in rounds."""
     with ExitStack() as stack:
         base, candidate = (_side(arm, stack) for arm in arms)
         sides = base.measured(), candidate.measured()
         quality = [each for each in judge(*sides) if each.line.stage not in TIMED]
         pairing = _Pairing((base, candidate), noise, said)
         shared = list(_shared(base.plan, candidate.plan))
-        first = pairing.round({each: FIRST_PAIRS for each in shared})
+        first = pairing.evidence(pairing.made({each: FIRST_PAIRS for each in shared}, {}))
         asked = pairs_to_make(first)
-        again = {
-            each: max((asked.get(line, 0) for line in pairing.lines[each]), default=0)
-            for each in shared
-        }
-        said(f"{sum(count > 0 for count in again.values())} of {len(shared)} stages again")
-        fresh = pairing.round({each: count for each, count in again.items() if count})
-    timed = verdicts(first, {line: each for line, each in fresh.items() if line in asked})
+        pairs = pairing.made(pairing.by_stage(asked), {})
+        more = pairs_to_add(first, only(asked, pairing.evidence(pairs)))
+        fresh = pairing.evidence(pairing.made(pairing.by_stage(more), pairs))
+    timed = verdicts(first, only(asked, fresh))
     return [*timed, *_without_pairs(sides[0], first), *quality]
+
+
+def only(asked: Iterable[Line], found: Mapping[Line, Evidence]) -> dict[Line, Evidence]:
+    """Without the other lines of the same stages."""
+    return {line: found[line] for line in asked if line in found}
+
+
+Pairs = Mapping[Line, Sequence[tuple[Measured, Measured]]]
+"""Of every line its runs of base and candidate."""
 
 
 class _Pairing:
@@ -92,9 +98,18 @@ class _Pairing:
         self.repeat = 0
         self.lines: dict[Shared, set[Line]] = defaultdict(set)
 
-    def round(self, counts: Mapping[Shared, int]) -> dict[Line, Evidence]:
-        """So many pairs of each stage; a pair of which one run failed is left out."""
-        pairs: dict[Line, list[tuple[Measured, Measured]]] = defaultdict(list)
+    def by_stage(self, asked: Mapping[Line, int]) -> dict[Shared, int]:
+        """How many pairs of each stage give its lines as many as are asked for."""
+        counts = {
+            shared: max((asked.get(line, 0) for line in lines), default=0)
+            for shared, lines in self.lines.items()
+        }
+        self.said(f"{sum(count > 0 for count in counts.values())} of {len(counts)} stages again")
+        return {shared: count for shared, count in counts.items() if count}
+
+    def made(self, counts: Mapping[Shared, int], before: Pairs) -> Pairs:
+        """So many pairs of each stage more; a pair of which one run failed is left out."""
+        pairs = defaultdict(list, {line: list(found) for line, found in before.items()})
         for turn in range(max(counts.values(), default=0)):
             self.repeat += 1
             for shared in [each for each, count in counts.items() if turn < count]:
@@ -103,6 +118,10 @@ class _Pairing:
                     pairs[line].append((base[line], candidate[line]))
                     self.lines[shared].add(line)
             self.said(f"pair {turn + 1} of {max(counts.values())}")
+        return pairs
+
+    def evidence(self, pairs: Pairs) -> dict[Line, Evidence]:
+        """What the pairs say of each line."""
         return {line: self._evidence(line, found) for line, found in pairs.items()}
 
     def _evidence(self, line: Line, pairs: Sequence[tuple[Measured, Measured]]) -> Evidence:

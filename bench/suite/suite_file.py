@@ -228,8 +228,9 @@ class Train(Closed):
     gradient_checkpointing: bool = False
     """Compute a block's inner activations again in the backward pass: less memory, more time."""
     cuda_graph: bool = False
-    """On a GPU, record the fourth step as a CUDA graph and replay it for batches of its shape,
-    so that no kernel waits for the host to launch it; no effect on a CPU. Not with `compile`,
+    """On a GPU, record a step as a CUDA graph (of the first batch after the third with the shape of
+    the one before) and replay it for batches of that shape, so that no kernel waits for the host to
+    launch it; others run as usual, in memory of their own. Idle on a CPU. Not with `compile`,
     `gradient_checkpointing` or `cache_activations`, nor for BLOOM, which asks the host."""
     memory_cap: Annotated[float, Gt(0)] | None = None
     """GB (10^9 bytes) that the process may hold while it trains, model included; more is out of

@@ -45,7 +45,8 @@ def _benchmarks(shown: Shown) -> Iterator[dict[str, Any]]:
         if timed is None:
             continue
         line = timed.line
-        name = f"{line.stage}[{place.removesuffix(f' {line.stage}')}]"
+        labelled = line.model_copy(update={"stage": "", "metric": ""})
+        name = f"{line.stage}[{labelled.name}]"
         labels = line.model_dump(exclude={"stage", "metric"}, exclude_defaults=True)
         values = [run.value for run in timed.runs]
         is_step = line.metric == STEP

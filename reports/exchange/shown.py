@@ -91,8 +91,10 @@ def mean_of(measured: Measured) -> Estimate:
     values = [run.value for run in measured.runs]
     if measured.line.stage != "evaluate":
         return estimate(values)
-    by_seed = {run.seed: run.value for run in measured.runs}
-    items = {run.seed: run.items for run in measured.runs if run.items is not None}
+    # Of several repeats the first stands for all, as the gate has it.
+    first = {run.seed: run for run in reversed(measured.runs)}
+    by_seed = {seed: run.value for seed, run in first.items()}
+    items = {seed: run.items for seed, run in first.items() if run.items is not None}
     return scores_by_item(measured.line.metric, by_seed, items).spread.estimate
 
 

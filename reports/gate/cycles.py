@@ -17,9 +17,9 @@ from reports.statistics.certainty import reach
 from reports.statistics.intervals import ROUNDING, Better, Items, Part, Spread
 from reports.statistics.losses import of_pairs, of_runs
 
-DOUBT = 1e-5
-"""How often a share may lie outside what the runs allow: next to nothing beside what one line of a
-suite may err by."""
+DOUBT = 1e-6
+"""How often a share may lie outside what the runs allow: little beside what one line of a suite of
+hundreds may err by (`FALSE_ALARMS` over their number)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -192,7 +192,8 @@ def _evidence(
         return _unknown(line, f"measured otherwise: {changed}; save a new baseline")
     if rule.is_machine_bound:
         if baseline.machine != current.machine:
-            return _unknown(line, "the baseline is of another machine; use `ab`, or save one here")
+            use = "" if line.stage == BENCHMARK else "use `ab`, or "
+            return _unknown(line, f"the baseline is of another machine; {use}save one here")
         return _of_runs(was, is_now, rule, noise.drift(line) if noise else None)
     return _of_scores(was, is_now, rule)
 
@@ -383,7 +384,8 @@ def _why(evidence: Evidence, where: str) -> str:
     if clocked is None:
         return evidence.note
     if where:
-        return f"; {clocked.clocks}, which hid it in time"
+        hidden = ", which hid it in time" if clocked.now > clocked.base else ""
+        return f"; {clocked.clocks}{hidden}"
     if _exceeds(clocked.cycles, evidence.margin) < FALSE_ALARMS:
         return f"; in cycles too, by {evidence.rule.text(clocked.cycles.mean)}: the code"
     return "; its speed does not follow the GPU's clock: the code"

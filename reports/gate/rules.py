@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 FALSE_ALARMS = 0.004
 """At most so often does a suite that is the same call any of its lines regressed (or improved)."""
-FALSE_PASSES = 0.002
+FALSE_PASSES = 0.0005
 """At most so often does a line pass that lost as much as its limit."""
 POWER = 0.975
 """How often a loss as large as a line's limit has to be seen before the line may pass."""

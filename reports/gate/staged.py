@@ -1,6 +1,8 @@
 """Base and candidate in turn: a few pairs for every line, many fresh ones for the suspicious.
 
-Only the fresh pairs decide: those that raised the suspicion were chosen for looking bad.
+Only the fresh pairs decide: those that raised the suspicion were chosen for looking bad. How many
+are made follows from how far apart the first ones were and then, as six say little of that, from
+how far apart the fresh ones are; whether these look good or bad has no part in it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ FIRST_PAIRS = 6
 """Of every line."""
 FEWEST_PAIRS = 20
 """Fresh ones of a suspicious line."""
-MOST_PAIRS = 100
+MOST_PAIRS = 150
 SUSPICIOUS = 0.10
 """A line is looked at again if chance alone would do as much so seldom."""
 
@@ -59,20 +61,32 @@ def evidence(
 
 def pairs_to_make(first: Mapping[Line, Evidence]) -> dict[Line, int]:
     """How many fresh pairs each line needs after the first ones; lines that pass need none."""
-    asked: dict[Line, int] = {}
-    for line, each in first.items():
-        if not _passes(each):
-            # A loss far beyond the limit needs no more pairs than half of it would.
-            loss = max(each.rule.limit_loss, each.spread.mean / 2)
-            needed = runs_needed(each, FALSE_ALARMS / len(first), loss) or MOST_PAIRS
-            asked[line] = min(max(needed, FEWEST_PAIRS), MOST_PAIRS)
-    return asked
+    asked = {line: _needed(each, each, first) for line, each in first.items() if not _passes(each)}
+    return {line: max(count, FEWEST_PAIRS) for line, count in asked.items()}
+
+
+def pairs_to_add(first: Mapping[Line, Evidence], fresh: Mapping[Line, Evidence]) -> dict[Line, int]:
+    """How many more each line needs, now that it is known better how far apart its pairs are."""
+    missing = {
+        line: _needed(each, first[line], first) - each.spread.n for line, each in fresh.items()
+    }
+    return {line: count for line, count in missing.items() if count > 0}
+
+
+def _needed(spread: Evidence, first: Evidence, lines: Mapping[Line, Evidence]) -> int:
+    """Pairs in all, of a line that is as noisy as `spread` and lost what its first pairs say."""
+    level = FALSE_ALARMS / len(lines)
+    # A loss far beyond the limit needs no more pairs than half of it would.
+    loss = max(first.rule.limit_loss, first.spread.mean / 2)
+    if spread is not first and detectable(spread, level) <= loss:
+        return 0
+    return min(runs_needed(spread, level, loss) or MOST_PAIRS, MOST_PAIRS)
 
 
 def verdicts(first: Mapping[Line, Evidence], fresh: Mapping[Line, Evidence]) -> list[Verdict]:
     """Of all lines: the fresh pairs where there are any, else the first ones."""
     decided = {each.line: each for each in decide(list(fresh.values()))}
-    return [decided[line] if line in decided else _passed(each) for line, each in first.items()]
+    return [decided.get(line) or _without_fresh(each) for line, each in first.items()]
 
 
 def _passes(first: Evidence) -> bool:
@@ -82,6 +96,14 @@ def _passes(first: Evidence) -> bool:
         return False
     highest = first.spread.mean + reach(first.spread.parts, FALSE_PASSES)
     return bool(first.spread.parts) and highest < first.rule.limit_loss
+
+
+def _without_fresh(first: Evidence) -> Verdict:
+    """It passes if it needed none; else the runs that it needed failed."""
+    if _passes(first):
+        return _passed(first)
+    sentence = "it looked worse at first, and none of the runs that would tell went through"
+    return Verdict(line=first.line, word="MISSING", sentence=sentence)
 
 
 def _passed(first: Evidence) -> Verdict:

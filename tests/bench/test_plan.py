@@ -12,6 +12,7 @@ import pytest
 from bench.errors import SuiteError
 from bench.plan import Plan, plan, read_plan
 from bench.selection import parse
+from bench.sources import Source
 from bench.suite.task_files import SPLITS as SPLIT_NAMES
 from bench.tasks.data import DrawnData, LocalData
 from bench.world import World
@@ -394,6 +395,30 @@ def test_what_cannot_be_recorded_with_a_step_is_refused(tmp_path, other):
     text = chosen(f"cuda_graph: true, {other}: true").replace("2+2", "0+2")
     with pytest.raises(SuiteError, match=f"train.cuda_graph: a step with train.{other} cannot"):
         planned(tmp_path, text)
+
+
+def test_a_recorded_step_is_a_setting_of_our_loop_on_a_gpu_alone(tmp_path):
+    """Where it does nothing it is in no digest: not on a CPU, not of another loop."""
+    text = chosen("cuda_graph: true") + "peers: [trainer]\n"
+    on_cpu = plan(suite_of(tmp_path, text), world())
+    assert not any("cuda_graph" in stage.params.get("train", {}) for stage in on_cpu.stages)
+    on_gpu = plan(suite_of(tmp_path, text), world(device="cuda"))
+    trained = [stage for stage in on_gpu.stages if stage.kind in ("tune", "finetune")]
+    assert {"cuda_graph" in s.params["train"] for s in trained if s.labels.peer} == {False}
+    assert {"cuda_graph" in s.params["train"] for s in trained if not s.labels.peer} == {True}
+
+
+def test_another_kind_of_gpu_draws_other_weights(tmp_path):
+    """So its stages over a random model are others; those over a model that is read are not."""
+
+    def gpu(name: str, source: Source) -> set[str]:
+        there = replace(world(source, device="cuda"), gpu=name)
+        return {stage.digest for stage in plan(suite_of(tmp_path), there).stages}
+
+    drawn = replace(LANGUAGE_SOURCE, location="random:org/lm")
+    assert gpu("A", LANGUAGE_SOURCE) == gpu("B", LANGUAGE_SOURCE)
+    assert gpu("A", drawn) == gpu("A", drawn)
+    assert not gpu("A", drawn) & gpu("B", drawn)
 
 
 def test_an_oracle_of_one_checkpoint_is_refused(tmp_path):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -19,7 +19,14 @@ import numpy as np
 from reports.gate.baseline import Baseline, Line, Measured
 from reports.gate.judge import Evidence, Verdict, judge
 from reports.gate.noise import Noise, Session, Values
-from reports.gate.staged import FIRST_PAIRS, Pair, evidence, pairs_to_make, verdicts
+from reports.gate.staged import (
+    FIRST_PAIRS,
+    Pair,
+    evidence,
+    pairs_to_add,
+    pairs_to_make,
+    verdicts,
+)
 from tests.reports.gate.measured import PLUG_IN, answered, baseline, timed
 from tests.reports.statistics.simulated import answers
 
@@ -154,23 +161,22 @@ def _two_rounds(
     better = "higher" if named[0].metric.startswith("throughput") else "lower"
     sign = -1 if better == "higher" else 1
 
-    def pairs(number: int, count: int) -> list[Pair]:
+    def more(number: int, count: int) -> list[Pair]:
         cost = draw.normal(0, spread, (count, 2))
         is_outlier = draw.random((count, 2)) < outliers
         cost += is_outlier * np.log1p(draw.uniform(0.05, 0.25, (count, 2)))
         cost[:, 1] += math.log1p(loss) if number == 0 else 0.0
         return [(float(base), float(candidate)) for base, candidate in np.exp(sign * cost)]
 
-    first = {
-        each: evidence(each, pairs(number, FIRST_PAIRS), better)
-        for number, each in enumerate(named)
-    }
-    asked = pairs_to_make(first)
-    fresh = {
-        each: evidence(each, pairs(named.index(each), count), better)
-        for each, count in asked.items()
-    }
-    return verdicts(first, fresh), FIRST_PAIRS * len(named) + sum(asked.values())
+    def found(pairs: Mapping[Line, list[Pair]]) -> dict[Line, Evidence]:
+        return {each: evidence(each, made, better) for each, made in pairs.items()}
+
+    first = found({each: more(number, FIRST_PAIRS) for number, each in enumerate(named)})
+    pairs = {each: more(named.index(each), count) for each, count in pairs_to_make(first).items()}
+    for each, count in pairs_to_add(first, found(pairs)).items():
+        pairs[each] += more(named.index(each), count)
+    made = FIRST_PAIRS * len(named) + sum(map(len, pairs.values()))
+    return verdicts(first, found(pairs)), made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,18 +269,26 @@ def _turns(
     middle = float(draw.normal(0, gpu.session))
     named = _named("throughput_samples")
 
-    def found(each: Line, count: int) -> Evidence:
+    def more(each: Line, count: int) -> list[tuple[Pair, Pair]]:
         is_first = each == named[0]
         moved = (math.log1p(lift), math.log1p(loss)) if is_first else (0.0, 0.0)
         base = gpu.runs(draw, middle, 0.0, count)
         candidate = gpu.runs(draw, middle + moved[0], moved[1], count)
-        pairs, mhz = (list(zip(*sides, strict=True)) for sides in zip(base, candidate, strict=True))
-        return evidence(each, pairs, "higher", clocks=mhz)
+        values, mhz = (zip(*sides, strict=True) for sides in zip(base, candidate, strict=True))
+        return list(zip(values, mhz, strict=True))
 
-    first = {each: found(each, FIRST_PAIRS) for each in named}
-    asked = pairs_to_make(first)
-    fresh = {each: found(each, count) for each, count in asked.items()}
-    return verdicts(first, fresh), FIRST_PAIRS * len(named) + sum(asked.values())
+    def found(pairs: Mapping[Line, list[tuple[Pair, Pair]]]) -> dict[Line, Evidence]:
+        return {
+            each: evidence(each, [v for v, _ in made], "higher", clocks=[mhz for _, mhz in made])
+            for each, made in pairs.items()
+        }
+
+    first = found({each: more(each, FIRST_PAIRS) for each in named})
+    pairs = {each: more(each, count) for each, count in pairs_to_make(first).items()}
+    for each, count in pairs_to_add(first, found(pairs)).items():
+        pairs[each] += more(each, count)
+    made = FIRST_PAIRS * len(named) + sum(map(len, pairs.values()))
+    return verdicts(first, found(pairs)), made
 
 
 def _trained_again(suites: int, seed_sd: float, own: float, items: int) -> Result:

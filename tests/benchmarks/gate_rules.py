@@ -12,7 +12,7 @@ import argparse
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -29,7 +29,14 @@ from scipy.stats import norm
 from reports.gate.baseline import Baseline, Line
 from reports.gate.judge import FEWEST_RUNS, Evidence, Verdict, judge
 from reports.gate.noise import Noise, Session, Values
-from reports.gate.staged import FIRST_PAIRS, MOST_PAIRS, evidence, pairs_to_make, verdicts
+from reports.gate.staged import (
+    FIRST_PAIRS,
+    MOST_PAIRS,
+    evidence,
+    pairs_to_add,
+    pairs_to_make,
+    verdicts,
+)
 from reports.statistics.intervals import Better, Items, Part
 from tests.benchmarks.gate import BANK as BASELINE_SEEDS
 from tests.benchmarks.gate import LINES, MOST_SEEDS, OUTLIERS, SEEDS, TASKS
@@ -309,13 +316,18 @@ def asv(factor: float) -> Slower:
 def ab(source: Source, loss: float) -> list[Verdict]:
     """Six pairs of every line, then fresh ones where they are asked for."""
 
-    def found(line: Line, count: int) -> Evidence:
+    def more(line: Line, count: int) -> list[tuple[float, float]]:
         pairs = source.pairs(count, loss if line == NAMED[0] else 0.0)
-        return evidence(line, [(a, b) for a, b in pairs.tolist()], "lower")
+        return [(a, b) for a, b in pairs.tolist()]
 
-    first = {line: found(line, FIRST_PAIRS) for line in NAMED}
-    asked = pairs_to_make(first)
-    return verdicts(first, {line: found(line, count) for line, count in asked.items()})
+    def found(pairs: Mapping[Line, list[tuple[float, float]]]) -> dict[Line, Evidence]:
+        return {line: evidence(line, made, "lower") for line, made in pairs.items()}
+
+    first = found({line: more(line, FIRST_PAIRS) for line in NAMED})
+    pairs = {line: more(line, count) for line, count in pairs_to_make(first).items()}
+    for line, count in pairs_to_add(first, found(pairs)).items():
+        pairs[line] += more(line, count)
+    return verdicts(first, found(pairs))
 
 
 def check(source: Source, loss: float, noise: Noise | None = None) -> list[Verdict]:

@@ -79,8 +79,54 @@ def test_a_step_that_cannot_be_recorded_says_why(monkeypatch):
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
     monkeypatch.setattr(torch.cuda, "graph", recording)
     graphed = _Graphed(step, None)
-    with pytest.raises(NotRecordable, match="cannot be recorded: copied from the host"):
+    with pytest.raises(NotRecordable, match="leave cuda_graph out: copied from the host"):
         graphed._record(Batch({}, 1))
+
+
+def test_the_first_shape_that_comes_twice_is_recorded(monkeypatch):
+    """Not the short last batch of an epoch, though it is the fourth."""
+    done: list[str] = []
+
+    class Graph:
+        def replay(self) -> None:
+            done.append("replayed")
+
+    @contextmanager
+    def recording(graph: Graph, stream: object) -> Iterator[None]:
+        done.append("recorded")
+        yield
+
+    def step(batch: Batch) -> Tensor:
+        done.append(str(len(batch.inputs["x"])))
+        return torch.zeros(())
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    graphed = _Graphed(step, None)
+    for size in (2, 2, 2, 1, 2, 2, 1, 2):
+        graphed(Batch({"x": torch.ones(size)}, size))
+    as_they_are = ["2", "2", "2", "1", "2"]
+    assert done == [*as_they_are, "recorded", "2", "replayed", "1", "replayed"]
+    assert list(graphed._inputs["x"]) == [1.0, 1.0]
+
+
+def test_out_of_memory_while_recording_is_that(monkeypatch):
+    """Whoever looks for the largest batch has to know."""
+
+    @contextmanager
+    def recording(graph: object, stream: object) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise RuntimeError("the recording was invalidated")
+
+    def step(batch: Batch) -> Tensor:
+        raise torch.OutOfMemoryError("none left")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    with pytest.raises(torch.OutOfMemoryError, match="none left"):
+        _Graphed(step, None)._record(Batch({}, 1))
 
 
 class _Counted(nn.Module):

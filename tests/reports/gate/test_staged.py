@@ -13,6 +13,7 @@ from reports.gate.staged import (
     MOST_PAIRS,
     Pair,
     evidence,
+    pairs_to_add,
     pairs_to_make,
     verdicts,
 )
@@ -92,3 +93,23 @@ def test_lines_keep_their_own_rounds():
     given = {**first(0.0, 0.002), **first(0.1, 0.005, seed=2, line=MEMORY)}
     asked = pairs_to_make(given)
     assert list(asked) == [MEMORY]
+
+
+def test_pairs_that_are_farther_apart_than_the_first_ones_were_are_added_to():
+    """However good or bad they look: only how far apart they are counts."""
+    given = first(0.05, 0.004)
+    added = [
+        pairs_to_add(given, {SPEED: evidence(SPEED, pairs(20, loss=loss, spread=0.06), "higher")})
+        for loss in (0.0, 0.05, 0.2)
+    ]
+    assert added[0][SPEED] > 0
+    assert added == [added[0]] * 3
+    alike = evidence(SPEED, pairs(20, loss=0.05, spread=0.002), "higher")
+    assert pairs_to_add(given, {SPEED: alike}) == {}
+
+
+def test_a_suspicious_line_without_fresh_pairs_does_not_pass():
+    """None of its runs went through."""
+    given = first(0.1, 0.005)
+    assert pairs_to_make(given)
+    assert verdicts(given, {})[0].word == "MISSING"
