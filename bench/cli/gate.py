@@ -144,14 +144,13 @@ def check(
     from bench.errors import BenchError
     from bench.store import Store
     from reports.gate.baseline import read_baseline
-    from reports.gate.benchmarks import SUITE as BENCHMARKS
     from reports.gate.benchmarks import read_benchmarks
     from reports.gate.judge import judge
 
     _check_source(suite, benchmarks, _options(profile, sets, select))
     was = read_baseline(baseline)
-    if (was.suite == BENCHMARKS) != (suite is None):
-        what = "benchmarks" if was.suite == BENCHMARKS else was.suite
+    if was.is_of_benchmarks != (suite is None):
+        what = "benchmarks" if was.is_of_benchmarks else was.suite
         raise BenchError(f"{baseline} is a baseline of {what}; save one of what is to be judged")
     if suite is None:
         now, noise = read_benchmarks(benchmarks or ()), None
@@ -160,7 +159,8 @@ def check(
         store = Store.create(results)
         now, noise = _measured(planned, store, runs, quiet=as_json), _noise(store)
     verdicts = judge(was, now, noise)
-    _tell(verdicts, f"{now.suite} against {was.commit[:12]}", junit, as_json=as_json)
+    commit = was.commit[:12] or "code of no known commit"
+    _tell(verdicts, f"{now.suite} against {commit}", junit, as_json=as_json)
     _exit(verdicts, strict=strict)
 
 

@@ -113,6 +113,11 @@ class Baseline(BaseModel):
         """Lines by what they are called."""
         return {each.line: each for each in self.measured}
 
+    @property
+    def is_of_benchmarks(self) -> bool:
+        """Whether it holds pytest-benchmark's runs, not a suite's."""
+        return any(each.line.stage == BENCHMARK for each in self.measured)
+
     def to_bytes(self) -> bytes:
         """A JSON file with a line for every run, so that a diff in git can be read."""
         body = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
