@@ -63,21 +63,23 @@ def scored_loss(model: nn.Module, batch: Batch) -> Tensor:
     return next_token_loss(model, **batch.inputs)
 
 
+@contextmanager
+def invalidated(graph: object, stream: object) -> Iterator[None]:
+    """The end of a recording in which something went wrong, which goes wrong as well."""
+    try:
+        yield
+    finally:
+        raise RuntimeError("the recording was invalidated")
+
+
 def test_a_step_that_cannot_be_recorded_says_why(monkeypatch):
     """What went wrong first, not that the recording was cut off."""
-
-    @contextmanager
-    def recording(graph: object, stream: object) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            raise RuntimeError("the recording was invalidated")
 
     def step(batch: Batch) -> Tensor:
         raise RuntimeError("copied from the host")
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
-    monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(torch.cuda, "graph", invalidated)
     graphed = _Graphed(step, None)
     with pytest.raises(NotRecordable, match="leave cuda_graph out: copied from the host"):
         graphed._record(Batch({}, 1))
@@ -113,18 +115,11 @@ def test_the_first_shape_that_comes_twice_is_recorded(monkeypatch):
 def test_out_of_memory_while_recording_is_that(monkeypatch):
     """Whoever looks for the largest batch has to know."""
 
-    @contextmanager
-    def recording(graph: object, stream: object) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            raise RuntimeError("the recording was invalidated")
-
     def step(batch: Batch) -> Tensor:
         raise torch.OutOfMemoryError("none left")
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
-    monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(torch.cuda, "graph", invalidated)
     with pytest.raises(torch.OutOfMemoryError, match="none left"):
         _Graphed(step, None)._record(Batch({}, 1))
 
