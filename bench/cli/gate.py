@@ -81,6 +81,12 @@ def save(
     sets: Sets = None,
     select: Select = None,
     runs: Runs = RUNS,
+    scores: Annotated[
+        bool,
+        typer.Option(
+            "--scores", help="Scores alone: no speed or memory, which are a machine's own."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a suite with this code, or read benchmarks, and keep every run in a file for git."""
@@ -93,6 +99,7 @@ def save(
     else:
         planned = lay_out(suite, profile, sets, select, online=True)
         found = _measured(planned, Store.create(results), runs, quiet=as_json)
+        found = found.of_scores() if scores else found
     baseline.parent.mkdir(parents=True, exist_ok=True)
     baseline.write_bytes(found.to_bytes())
     if as_json:

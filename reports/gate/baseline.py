@@ -113,6 +113,11 @@ class Baseline(BaseModel):
         """Lines by what they are called."""
         return {each.line: each for each in self.measured}
 
+    def of_scores(self) -> Baseline:
+        """Without what is a machine's own, and its environment's: speed and memory."""
+        scored = tuple(each for each in self.measured if each.line.stage == "evaluate")
+        return self.model_copy(update={"measured": scored})
+
     @property
     def is_of_benchmarks(self) -> bool:
         """Whether it holds pytest-benchmark's runs, not a suite's."""
