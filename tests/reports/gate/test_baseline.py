@@ -191,3 +191,12 @@ def test_several_commits_are_no_baseline(tmp_path: Path):
     runs = read_stages(tmp_path, read_plan(store.save_plan()))
     with pytest.raises(BadBaseline, match="several commits"):
         gather(runs, suite="s", profile=None, machine="m")
+
+
+def test_scores_alone(saved: Baseline):
+    """What is a machine's own is left out, and nothing else."""
+    stages = {each.line.stage for each in saved.measured}
+    assert {"evaluate"} < stages
+    kept = saved.of_scores()
+    assert kept.measured == tuple(m for m in saved.measured if m.line.metric == "acc")
+    assert kept.commit == saved.commit
