@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from bench.store import Store
 from reports.gate.baseline import Baseline, Line, Measured, gather, measured
 from reports.gate.judge import Evidence, Verdict, judge
 from reports.gate.noise import Noise
-from reports.gate.staged import FIRST_PAIRS, evidence, pairs_to_add, pairs_to_make, verdicts
+from reports.gate.staged import FIRST_PAIRS, evidence, in_rounds
 from reports.record import read_record
 from reports.results import PlanFile, PlannedStage, read_plan, read_stages
 
@@ -72,22 +72,16 @@ def compare_arms(arms: Sequence[Arm], noise: Noise, said: Said) -> list[Verdict]
         quality = [each for each in judge(*sides) if each.line.stage not in TIMED]
         pairing = _Pairing((base, candidate), noise, said)
         shared = list(_shared(base.plan, candidate.plan))
-        first = pairing.evidence(pairing.made({each: FIRST_PAIRS for each in shared}, {}))
-        asked = pairs_to_make(first)
-        pairs = pairing.made(pairing.by_stage(asked), {})
-        more = pairs_to_add(first, only(asked, pairing.evidence(pairs)))
-        fresh = pairing.evidence(pairing.made(pairing.by_stage(more), pairs))
-    timed = verdicts(first, only(asked, fresh))
+        pairs = pairing.made({each: FIRST_PAIRS for each in shared})
+        first = {line: pairing.evidence(line, found) for line, found in pairs.items()}
+        timed = in_rounds(
+            first, lambda asked: pairing.made(pairing.by_stage(asked)), pairing.evidence
+        )
     return [*timed, *_without_pairs(sides[0], first), *quality]
 
 
-def only(asked: Iterable[Line], found: Mapping[Line, Evidence]) -> dict[Line, Evidence]:
-    """Without the other lines of the same stages."""
-    return {line: found[line] for line in asked if line in found}
-
-
-Pairs = Mapping[Line, Sequence[tuple[Measured, Measured]]]
-"""Of every line its runs of base and candidate."""
+Pair = tuple[Measured, Measured]
+"""A run of base and one of candidate."""
 
 
 class _Pairing:
@@ -107,9 +101,9 @@ class _Pairing:
         self.said(f"{sum(count > 0 for count in counts.values())} of {len(counts)} stages again")
         return {shared: count for shared, count in counts.items() if count}
 
-    def made(self, counts: Mapping[Shared, int], before: Pairs) -> Pairs:
-        """So many pairs of each stage more; a pair of which one run failed is left out."""
-        pairs = defaultdict(list, {line: list(found) for line, found in before.items()})
+    def made(self, counts: Mapping[Shared, int]) -> Mapping[Line, list[Pair]]:
+        """So many pairs of each stage; one of which a run failed is left out."""
+        pairs: dict[Line, list[Pair]] = defaultdict(list)
         for turn in range(max(counts.values(), default=0)):
             self.repeat += 1
             for shared in [each for each, count in counts.items() if turn < count]:
@@ -120,11 +114,8 @@ class _Pairing:
             self.said(f"pair {turn + 1} of {max(counts.values())}")
         return pairs
 
-    def evidence(self, pairs: Pairs) -> dict[Line, Evidence]:
-        """What the pairs say of each line."""
-        return {line: self._evidence(line, found) for line, found in pairs.items()}
-
-    def _evidence(self, line: Line, pairs: Sequence[tuple[Measured, Measured]]) -> Evidence:
+    def evidence(self, line: Line, pairs: Sequence[Pair]) -> Evidence:
+        """What the pairs say of a line."""
         runs = [(base.runs[0], candidate.runs[0]) for base, candidate in pairs]
         clocks = [
             (base.clock, candidate.clock)

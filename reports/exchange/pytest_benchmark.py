@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from reports.comparison import MEMORIES
-from reports.exchange.shown import SPEED, STEP, TRAININGS, Shown, by_place
-from reports.gate.baseline import Measured
+from reports.exchange.shown import SPEED, STEP, Shown, by_place
+from reports.gate.baseline import TRAININGS, Measured
 from reports.record import Record
 
 VERSION = "5.1.0"

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 from reports.comparison import THROUGHPUTS
 from reports.errors import ReportError
-from reports.gate.baseline import Line, Measured, Run, judged
-from reports.items import scores_by_item
+from reports.gate.baseline import TRAININGS, Line, Measured, Run, judged
 from reports.record import Metric, Record
 from reports.results import PlannedStage, StageRun
 from reports.statistics.intervals import Estimate, estimate
 
-TRAININGS = ("tune", "finetune")
 SPEED = "throughput_samples"
 STEP = "step_time_median"
 
@@ -88,14 +86,9 @@ def by_place(measured: Iterable[Measured]) -> dict[str, dict[str, Measured]]:
 
 def mean_of(measured: Measured) -> Estimate:
     """The mean with its 95 % interval: over runs or, of scores, over seeds and items."""
-    values = [run.value for run in measured.runs]
     if measured.line.stage != "evaluate":
-        return estimate(values)
-    # Of several repeats the first stands for all, as the gate has it.
-    first = {run.seed: run for run in reversed(measured.runs)}
-    by_seed = {seed: run.value for seed, run in first.items()}
-    items = {seed: run.items for seed, run in first.items() if run.items is not None}
-    return scores_by_item(measured.line.metric, by_seed, items).spread.estimate
+        return estimate([run.value for run in measured.runs])
+    return measured.scores().spread.estimate
 
 
 def _told(planned: PlannedStage, record: Record) -> Iterator[tuple[Line, Metric]]:

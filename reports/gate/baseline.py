@@ -13,15 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from reports.comparison import MEMORIES, QUALITY, THROUGHPUTS
 from reports.errors import ReportError
+from reports.items import scores_by_item
 from reports.record import ItemScores, Metric, Record
 from reports.results import Labels, PlannedStage, StageRun
-from reports.statistics.intervals import Better
+from reports.statistics.intervals import Better, Scores
 
 SCHEMA = 1
 BENCHMARK = "benchmark"
 """Stands for the stage of a line that is no stage of ours: a file of pytest-benchmark's."""
 CLOSED = ConfigDict(extra="forbid", frozen=True)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+TRAININGS = ("tune", "finetune")
+"""Stages that are judged by their speed and memory."""
 OWN = frozenset({"seed", "checkpoint"})
 """Parameters in which the runs of one line differ."""
 
@@ -89,6 +92,13 @@ class Measured(BaseModel):
         if not all(math.isfinite(run.value) for run in self.runs):
             raise ValueError(f"{self.line.name}: a value is not a finite number")
         return self
+
+    def scores(self) -> Scores:
+        """By seed and item; of several repeats the first stands for all."""
+        first = {run.seed: run for run in reversed(self.runs)}
+        values = {seed: run.value for seed, run in first.items()}
+        items = {seed: run.items for seed, run in first.items() if run.items is not None}
+        return scores_by_item(self.line.metric, values, items)
 
 
 class Baseline(BaseModel):
@@ -193,7 +203,7 @@ def judged(planned: PlannedStage, record: Record) -> Iterator[tuple[Line, Metric
     families: tuple[tuple[str, ...], ...] = ()
     if record.kind == "evaluate":
         families = (QUALITY,)
-    elif record.kind in ("tune", "finetune"):
+    elif record.kind in TRAININGS:
         families = (THROUGHPUTS, MEMORIES)
     have = {m.metric: m for m in record.metrics if m.value is not None}
     for family in families:

@@ -32,7 +32,6 @@ from reports.gate.rules import (
     Rule,
     rule_of,
 )
-from reports.items import scores_by_item
 from reports.statistics.certainty import exceeds, reach
 from reports.statistics.intervals import Part, Scores, Spread
 from reports.statistics.losses import (
@@ -247,7 +246,7 @@ def _canary(was: Measured, is_now: Measured, rule: Rule) -> str:
 
 def _of_scores(was: Measured, is_now: Measured, rule: Rule) -> Found:
     line = was.line
-    sides = (_scores(was), _scores(is_now))
+    sides = (was.scores(), is_now.scores())
     if is_identical(*sides):
         items = len(next(iter(sides[0].by_item.values())))
         same = f"all {items:,} items of {len(sides[0].values)} evaluations have the same score"
@@ -290,14 +289,6 @@ def _exact(was: Measured, before: Scores, after: Scores) -> float | None:
         return None
     found = [right_no_more(before.by_item[s], after.by_item[s]) for s in before.by_item]
     return min(1.0, len(found) * min(found))
-
-
-def _scores(measured: Measured) -> Scores:
-    """Of several repeats the first stands for all."""
-    first = {run.seed: run for run in reversed(measured.runs)}
-    values = {seed: run.value for seed, run in first.items()}
-    items = {seed: run.items for seed, run in first.items() if run.items is not None}
-    return scores_by_item(measured.line.metric, values, items)
 
 
 def _relative(spread: Spread, scale: float) -> Spread:

@@ -7,8 +7,9 @@ how far apart the fresh ones are; whether these look good or bad has no part in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from reports.gate.baseline import Line
 from reports.gate.cycles import of_clocked_pairs
@@ -28,6 +29,8 @@ SUSPICIOUS = 0.10
 
 Pair = tuple[float, float]
 """Base and candidate."""
+P = TypeVar("P")
+"""A pair of runs with whatever is known of them."""
 
 
 def evidence(
@@ -59,6 +62,31 @@ def evidence(
     )
 
 
+def in_rounds(
+    first: Mapping[Line, Evidence],
+    make: Callable[[Mapping[Line, int]], Mapping[Line, Sequence[P]]],
+    found: Callable[[Line, Sequence[P]], Evidence],
+) -> list[Verdict]:
+    """The verdicts, once as many fresh pairs are made as the lines need.
+
+    Args:
+        first: what `FIRST_PAIRS` pairs said of each line.
+        make: makes so many pairs of each line, or more; also of others, which are left out.
+        found: what pairs say of a line.
+    """
+    asked = pairs_to_make(first)
+    pairs: dict[Line, list[P]] = {}
+
+    def fresh(counts: Mapping[Line, int]) -> dict[Line, Evidence]:
+        for line, made in make(counts).items():
+            if line in asked:
+                pairs.setdefault(line, []).extend(made)
+        return {line: found(line, made) for line, made in pairs.items()}
+
+    more = pairs_to_add(first, fresh(asked))
+    return verdicts(first, fresh(more))
+
+
 def pairs_to_make(first: Mapping[Line, Evidence]) -> dict[Line, int]:
     """How many fresh pairs each line needs after the first ones; lines that pass need none."""
     asked = {line: _needed(each, each, first) for line, each in first.items() if not _passes(each)}
@@ -78,7 +106,7 @@ def _needed(spread: Evidence, first: Evidence, lines: Mapping[Line, Evidence]) -
     level = FALSE_ALARMS / len(lines)
     # A loss far beyond the limit needs no more pairs than half of it would.
     loss = max(first.rule.limit_loss, first.spread.mean / 2)
-    if spread is not first and detectable(spread, level) <= loss:
+    if detectable(spread, level) <= loss:
         return 0
     return min(runs_needed(spread, level, loss) or MOST_PAIRS, MOST_PAIRS)
 

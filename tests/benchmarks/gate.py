@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -21,11 +21,10 @@ from reports.gate.judge import Evidence, Verdict, judge
 from reports.gate.noise import Noise, Session, Values
 from reports.gate.staged import (
     FIRST_PAIRS,
+    P,
     Pair,
     evidence,
-    pairs_to_add,
-    pairs_to_make,
-    verdicts,
+    in_rounds,
 )
 from tests.reports.gate.measured import PLUG_IN, answered, baseline, timed
 from tests.reports.statistics.simulated import answers
@@ -168,15 +167,29 @@ def _two_rounds(
         cost[:, 1] += math.log1p(loss) if number == 0 else 0.0
         return [(float(base), float(candidate)) for base, candidate in np.exp(sign * cost)]
 
-    def found(pairs: Mapping[Line, list[Pair]]) -> dict[Line, Evidence]:
-        return {each: evidence(each, made, better) for each, made in pairs.items()}
+    return _rounds(
+        named,
+        lambda each, count: more(named.index(each), count),
+        lambda each, pairs: evidence(each, pairs, better),
+    )
 
-    first = found({each: more(number, FIRST_PAIRS) for number, each in enumerate(named)})
-    pairs = {each: more(named.index(each), count) for each, count in pairs_to_make(first).items()}
-    for each, count in pairs_to_add(first, found(pairs)).items():
-        pairs[each] += more(named.index(each), count)
-    made = FIRST_PAIRS * len(named) + sum(map(len, pairs.values()))
-    return verdicts(first, found(pairs)), made
+
+def _rounds(
+    named: list[Line],
+    more: Callable[[Line, int], list[P]],
+    found: Callable[[Line, Sequence[P]], Evidence],
+) -> tuple[list[Verdict], int]:
+    """The verdicts, and how many pairs were made."""
+    made = 0
+
+    def make(counts: Mapping[Line, int]) -> dict[Line, list[P]]:
+        nonlocal made
+        made += sum(counts.values())
+        return {each: more(each, count) for each, count in counts.items()}
+
+    pairs = make(dict.fromkeys(named, FIRST_PAIRS))
+    first = {each: found(each, given) for each, given in pairs.items()}
+    return in_rounds(first, make, found), made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,18 +290,11 @@ def _turns(
         values, mhz = (zip(*sides, strict=True) for sides in zip(base, candidate, strict=True))
         return list(zip(values, mhz, strict=True))
 
-    def found(pairs: Mapping[Line, list[tuple[Pair, Pair]]]) -> dict[Line, Evidence]:
-        return {
-            each: evidence(each, [v for v, _ in made], "higher", clocks=[mhz for _, mhz in made])
-            for each, made in pairs.items()
-        }
+    def found(each: Line, pairs: Sequence[tuple[Pair, Pair]]) -> Evidence:
+        values, mhz = ([pair[which] for pair in pairs] for which in (0, 1))
+        return evidence(each, values, "higher", clocks=mhz)
 
-    first = found({each: more(each, FIRST_PAIRS) for each in named})
-    pairs = {each: more(each, count) for each, count in pairs_to_make(first).items()}
-    for each, count in pairs_to_add(first, found(pairs)).items():
-        pairs[each] += more(each, count)
-    made = FIRST_PAIRS * len(named) + sum(map(len, pairs.values()))
-    return verdicts(first, found(pairs)), made
+    return _rounds(named, more, found)
 
 
 def _trained_again(suites: int, seed_sd: float, own: float, items: int) -> Result:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.command import ROOT
-from tests.bench.test_gate import TRAINING, clone_of, run_there
+from tests.bench.test_gate import TRAINING, clone_of, git, run_there
 
 SUITE = """\
 schema: 1
@@ -92,9 +91,8 @@ def change(clone: Path, kind: str, seconds: float, started: Path) -> None:
     assert text.count(CALL) == 1
     path.write_text(text.replace(CALL, f"(__import__('time').sleep({slept}), {CALL})"))
     if kind == "drift":
-        commit = ["commit", "-qam", "drift"]
-        who = ["-c", "user.name=offsite-bench", "-c", "user.email=offsite-bench"]
-        subprocess.run(["git", "-C", str(clone), *who, *commit], check=True)
+        who = ("-c", "user.name=offsite-bench", "-c", "user.email=offsite-bench")
+        git(clone, *who, "commit", "-qam", "drift")
 
 
 def judged(clone: Path, suite: Path, results: Path) -> dict[str, Any]:

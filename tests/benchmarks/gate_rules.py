@@ -12,7 +12,7 @@ import argparse
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -33,9 +33,7 @@ from reports.gate.staged import (
     FIRST_PAIRS,
     MOST_PAIRS,
     evidence,
-    pairs_to_add,
-    pairs_to_make,
-    verdicts,
+    in_rounds,
 )
 from reports.statistics.intervals import Better, Items, Part
 from tests.benchmarks.gate import BANK as BASELINE_SEEDS
@@ -320,14 +318,13 @@ def ab(source: Source, loss: float) -> list[Verdict]:
         pairs = source.pairs(count, loss if line == NAMED[0] else 0.0)
         return [(a, b) for a, b in pairs.tolist()]
 
-    def found(pairs: Mapping[Line, list[tuple[float, float]]]) -> dict[Line, Evidence]:
-        return {line: evidence(line, made, "lower") for line, made in pairs.items()}
+    def found(line: Line, pairs: Sequence[tuple[float, float]]) -> Evidence:
+        return evidence(line, pairs, "lower")
 
-    first = found({line: more(line, FIRST_PAIRS) for line in NAMED})
-    pairs = {line: more(line, count) for line, count in pairs_to_make(first).items()}
-    for line, count in pairs_to_add(first, found(pairs)).items():
-        pairs[line] += more(line, count)
-    return verdicts(first, found(pairs))
+    first = {line: found(line, more(line, FIRST_PAIRS)) for line in NAMED}
+    return in_rounds(
+        first, lambda asked: {line: more(line, count) for line, count in asked.items()}, found
+    )
 
 
 def check(source: Source, loss: float, noise: Noise | None = None) -> list[Verdict]:
