@@ -130,6 +130,9 @@ class Comparison:
         default_factory=dict, compare=False, repr=False
     )
     """What was observed before."""
+    _settings: dict[tuple[str, Treatment, str], Observed] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     _gaps: dict[tuple[str, ...], Estimate | None] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -187,7 +190,11 @@ class Comparison:
 
     def setting(self, setting: str, treatment: Treatment, metric: str) -> Observed:
         """A quality metric of one of the five settings, seen from one row."""
-        return self._observe(self._sources(setting, treatment), metric, ("", "evaluate"))
+        asked = (setting, treatment, metric)
+        if asked not in self._settings:
+            sources = self._sources(setting, treatment)
+            self._settings[asked] = self._observe(sources, metric, ("", "evaluate"))
+        return self._settings[asked]
 
     @cached_property
     def peers(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from reports.record import Record
@@ -30,8 +31,7 @@ WORD = re.compile(r"[^\s()']+(?:\([^\s()]*\)[^\s()']*)*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class Link(NamedTuple):
     """A file of the store."""
 
     name: str
@@ -39,8 +39,7 @@ class Link:
     """Relative to the folder of the report."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(NamedTuple):
     """One stage and what it left; where it ran several times, all of it."""
 
     seed: str
@@ -104,7 +103,7 @@ class Provenance:
 def provenance(results: Path, plan: PlanFile, runs: Sequence[StageRun]) -> Provenance:
     """Find the record, command, log and data of every stage of a plan."""
     commands = _Commands(plan)
-    attempts = results / "attempts"
+    attempts = str(results / "attempts")  # joined ten thousand times, which a Path takes long for
     grouped: dict[tuple[object, ...], list[StageRun]] = defaultdict(list)
     for run in runs:
         shared = (value for name, value in run.planned.labels if name not in ("seed", "case"))
@@ -154,10 +153,10 @@ def _made(runs: Iterable[StageRun]) -> str:
     return f"machine {machines}, commit {commits}" if records else ""
 
 
-def _source(attempts: Path, run: StageRun) -> Source:
+def _source(attempts: str, run: StageRun) -> Source:
     digest, labels = run.planned.digest, run.planned.labels
     # A plan is a file like any other: what is no digest is no folder either.
-    kept = _kept(attempts / digest) if SHA256.fullmatch(digest) else []
+    kept = _kept(f"{attempts}/{digest}") if SHA256.fullmatch(digest) else []
     tries = [f"attempts/{digest}/{quote(name)}" for name in kept]
     records = [_record_path(record) for record in run.records]
     records = records or [path for path in tries if path.endswith(".json")]
@@ -182,14 +181,14 @@ def _source(attempts: Path, run: StageRun) -> Source:
     )
 
 
-def _kept(folder: Path) -> list[str]:
+def _kept(folder: str) -> list[str]:
     """Names of the files a stage's tries left, oldest first."""
     try:
         found = [name for name in os.listdir(folder) if not name.startswith(".")]
     except FileNotFoundError:
         return []
     if len(found) > 1:
-        found.sort(key=lambda name: ((folder / name).stat().st_mtime_ns, name))
+        found.sort(key=lambda name: (os.stat(f"{folder}/{name}").st_mtime_ns, name))
     return found
 
 

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from reports.aside import aside
 from reports.blobs import Kept, kept
 from reports.collector import resting
 from reports.comparison import Compared, compared
 from reports.crossed import crossed_scores
-from reports.figures.aside import drawn_aside
 from reports.figures.picture import Gallery, Picture
 from reports.provenance import Provenance, provenance
 from reports.record import Record
@@ -32,7 +33,7 @@ from reports.tables.tasks import task_tables
 from reports.tables.tunings import tuning_tables
 
 MANY = 2000
-"""Stages from which on it pays to draw in a process of its own."""
+"""Stages from which on it pays to work in two processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +101,9 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
     runs = read_stages(results, plan)
     shown = machine or _busiest(runs)
     found = compared(rows(runs, machine=shown, with_not_run=True))
-    draw = partial(_drawn, found, kept(results, runs, shown))
-    # Drawing takes about a second, which nobody notices unless all else takes long too.
-    drawn = drawn_aside(draw) if len(runs) > MANY else draw
+    work = partial(_drawn_and_further, found, kept(results, runs, shown))
+    # It takes about a second, which nobody notices unless all else takes long too.
+    drawn_and_further = aside(work) if len(runs) > MANY else work
     tables = (
         *settings_tables(found),
         *task_tables(found),
@@ -114,14 +115,9 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
         *break_even_tables(found),
         *disclosure_tables(found),
     )
-    further = (
-        *further_tables(found),
-        *leak_tables(found),
-        parameters_table(runs),
-        runs_table(runs),
-    )
+    appendix = (parameters_table(runs), runs_table(runs))
     origin = provenance(results, plan, runs)
-    pictures = drawn()
+    pictures, further = drawn_and_further()
     return Report(
         suite=one_line(plan.suite),
         profile=one_line(plan.profile or ""),
@@ -131,16 +127,16 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
         tables=tables,
         pictures=pictures.pictures,
         figures_note=pictures.note,
-        further=further,
+        further=(*further, *appendix),
         provenance=origin,
     )
 
 
-def _drawn(found: Compared, blobs: Kept) -> Gallery:
-    """The pictures. What draws them is large, and only who draws has to load it."""
-    from reports.figures.gallery import gallery
+def _drawn_and_further(found: Compared, blobs: Kept) -> tuple[Gallery, tuple[Table, ...]]:
+    """The pictures, and the tables of other metrics, which have little in common with the main."""
+    from reports.figures.gallery import gallery  # matplotlib is large: only who draws loads it
 
-    return gallery(found, blobs)
+    return gallery(found, blobs), (*further_tables(found), *leak_tables(found))
 
 
 def _busiest(runs: Iterable[StageRun]) -> str | None:
@@ -163,7 +159,9 @@ def _facts(runs: Iterable[StageRun], machine: str | None) -> Iterator[tuple[str,
     records = [record for run in runs for record in run.found]
     yield from _merged(_origin(record) for record in records)
     own = [record.environment for record in records if record.machine == machine]
-    yield from _merged(dict(_flat({**env, "commit": None, "dirty": None})) for env in own)
+    # Of those alike one after another, nearly all, one tells what the others do.
+    unlike = (environment for environment, _ in groupby(own))
+    yield from _merged(dict(_flat({**env, "commit": None, "dirty": None})) for env in unlike)
     others = sorted({record.machine for record in records} - {machine})
     if others:
         yield "also from machines", one_line(f"{', '.join(others)} (quality only)")

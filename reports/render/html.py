@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
@@ -27,7 +27,7 @@ from reports.render.latex import render_latex
 from reports.render.markdown import markdown_table
 from reports.report import Report
 from reports.tables.appendix import STAGES
-from reports.tables.cells import Absent, Cell, Number, Table, Text, one_line
+from reports.tables.cells import TIMES, Cell, Number, Table, Text, one_line
 
 FOLDER = Path(__file__).parent
 SHORT = 28
@@ -91,11 +91,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.tests["number"] = lambda cell: isinstance(cell, Number)
-    environment.tests["absent"] = lambda cell: isinstance(cell, Absent)
-    environment.tests["long"] = lambda cell: isinstance(cell, Text) and len(cell.text) > SHORT
     environment.tests["wide"] = lambda table: len(table.columns) > WIDE
-    environment.filters["breakable"] = _breakable
+    environment.filters["shown"] = _shown
     environment.filters["worded"] = _worded
     environment.filters["data_url"] = _data_url
     environment.filters["one_line"] = one_line
@@ -163,12 +160,46 @@ def _copies(tables: Sequence[Table]) -> str:
     return base64.b64encode(packed).decode()
 
 
-def _breakable(text: str) -> Markup:
+def _shown(cell: Cell, anchors: Mapping[tuple[str, ...], str]) -> Markup:
+    """A cell with the link to where it comes from. No macro: there are tens of thousands."""
+    anchor = "" if isinstance(cell, Text) else anchors[cell.sources]
+    if isinstance(cell, Number):
+        shown = _number(cell, anchor)
+    elif isinstance(cell, Text):
+        shown = _breakable(cell.text) if len(cell.text) > SHORT else str(escape(cell.text))
+    else:
+        shown = f'<span class="absent">{_linked(str(escape(cell.text)), anchor)}</span>'
+    mark = f"<sup>{escape(cell.mark)}</sup>" if cell.mark else ""
+    # Of a number the mark belongs to the mean and stands before what is beside it.
+    beside = _beside(cell) if isinstance(cell, Number) else ""
+    return Markup(shown + mark + beside)
+
+
+def _number(number: Number, anchor: str) -> str:
+    mean = str(escape(number.mean_text))
+    counts = " ".join(str(count) for count in (number.estimate.n, number.estimate.items) if count)
+    return _linked(
+        f"<strong>{mean}</strong>" if number.is_best else mean, anchor, f' data-n="{counts}"'
+    )
+
+
+def _beside(number: Number) -> str:
+    spread, ratio = escape(number.spread_text), escape(number.ratio_text)
+    group = f' <span class="group">{escape(number.group)}</span>' if number.group else ""
+    small = f" <small>± {spread}{group}</small>" if spread else group
+    return f"{small} <small>({ratio}{TIMES})</small>" if ratio else small
+
+
+def _linked(shown: str, anchor: str, attributes: str = "") -> str:
+    return f'<a href="#{anchor}"{attributes}>{shown}</a>' if anchor else shown
+
+
+def _breakable(text: str) -> str:
     """A name that may also break after a plus, a comma and an opening bracket.
 
     The style sheet knows by the last `<wbr>` that it is long.
     """
-    return Markup(re.sub(r"([+,(])(?=\S)|$", r"\1<wbr>", str(escape(text))))
+    return re.sub(r"([+,(])(?=\S)|$", r"\1<wbr>", str(escape(text)))
 
 
 def _worded(header: str) -> Markup:

@@ -7,16 +7,16 @@ the level at which the interval just ends at the value in question.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import stdtrit
 
 from reports.statistics.intervals import ROUNDING, Part, Spread
 
-LEVELS = np.linspace(math.log(0.5), math.log(1e-12), 600)
+LEVELS: list[float] = np.linspace(math.log(0.5), math.log(1e-12), 600).tolist()
 """Logarithms of the one-sided probabilities between which others are interpolated."""
 
 
@@ -31,13 +31,27 @@ def exceeds(found: Spread, value: float) -> float:
 
     1/2 and more where the mean is not above it; 1 where nothing is known of its spread.
     """
-    # Values that are all alike up to rounding are no spread.
-    if math.sqrt(sum(part.variance for part in found.parts)) <= ROUNDING:
-        return 1.0
-    reaches = np.sqrt(sum(part.variance * _squares(part.freedom) for part in found.parts))
     lead = found.mean - value
-    tail = math.exp(np.interp(abs(lead), reaches, LEVELS))
-    return tail if lead > 0 else 1 - tail
+    tail = beyond(found.parts, abs(lead))
+    return tail if lead > 0 or tail == 1.0 else 1 - tail
+
+
+def beyond(parts: Sequence[Part], lead: float) -> float:
+    """Probability of a mean at least so far on one side of the truth, or 1 without a spread."""
+    # Values that are all alike up to rounding are no spread.
+    if math.sqrt(sum(part.variance for part in parts)) <= ROUNDING:
+        return 1.0
+    squares = [(part.variance, _squares(part.freedom)) for part in parts]
+
+    def reaches(level: int) -> float:
+        return math.sqrt(sum(variance * levels[level] for variance, levels in squares))
+
+    above = bisect_left(range(len(LEVELS)), lead, key=reaches)
+    if above in (0, len(LEVELS)):
+        return math.exp(LEVELS[max(above - 1, 0)])
+    low, high = reaches(above - 1), reaches(above)
+    share = (lead - low) / (high - low)
+    return math.exp(LEVELS[above - 1] + share * (LEVELS[above] - LEVELS[above - 1]))
 
 
 @lru_cache(maxsize=4096)
@@ -46,7 +60,7 @@ def _quantile(freedom: float, probability: float) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _squares(freedom: float) -> npt.NDArray[np.float64]:
+def _squares(freedom: float) -> list[float]:
     """Squared quantiles at LEVELS."""
-    found: npt.NDArray[np.float64] = stdtrit(freedom, np.exp(LEVELS)) ** 2
+    found: list[float] = (stdtrit(freedom, np.exp(LEVELS)) ** 2).tolist()
     return found

@@ -8,14 +8,15 @@ that has the best's letter, appears among equals in at most one column of twenty
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
+from statistics import fmean
 from string import ascii_uppercase
 
 import numpy as np
 import numpy.typing as npt
 
-from reports.statistics.certainty import exceeds
+from reports.statistics.certainty import beyond
 from reports.statistics.intervals import CONFIDENCE, Better, Scores, Spread, differences
 
 LEGIBLE = 52
@@ -47,7 +48,7 @@ def ranks(rows: Sequence[Scores], better: Better) -> list[Rank]:
     """
     sign = -1.0 if better == "higher" else 1.0
     known = [i for i, row in enumerate(rows) if row.values]
-    order = sorted(known, key=lambda i: sign * np.mean(list(rows[i].values.values())))
+    order = sorted(known, key=lambda i: sign * fmean(rows[i].values.values()))
     apart = _told_apart([rows[i] for i in order])
     groups = _groups(len(order), apart)
     found = [Rank(letters="", is_best=False)] * len(rows)
@@ -82,7 +83,7 @@ def probability(found: Spread) -> float:
     That is the level at which its interval ends at 0. It is 1 where nothing is known of the
     spread: equal differences throughout are no spread either.
     """
-    return min(1.0, 2 * exceeds(replace(found, mean=abs(found.mean)), 0.0))
+    return min(1.0, 2 * beyond(found.parts, abs(found.mean)))
 
 
 def _told_apart(rows: Sequence[Scores]) -> npt.NDArray[np.bool_]:
