@@ -44,7 +44,13 @@ BaselineFile = Annotated[
     Path, typer.Option("--baseline", metavar="FILE", help="The baseline, a JSON file for git.")
 ]
 Runs = Annotated[
-    int, typer.Option("--runs", min=1, help="How often what is timed is run, each a process.")
+    int | None,
+    typer.Option(
+        "--runs",
+        min=1,
+        show_default=str(RUNS),
+        help="How often what is timed is run, each a process.",
+    ),
 ]
 OptionalSuite = Annotated[
     str | None, typer.Argument(metavar="SUITE", help="Built-in suite or a YAML file.")
@@ -80,7 +86,7 @@ def save(
     profile: Profile = None,
     sets: Sets = None,
     select: Select = None,
-    runs: Runs = RUNS,
+    runs: Runs = None,
     scores: Annotated[
         bool,
         typer.Option(
@@ -93,12 +99,13 @@ def save(
     from bench.store import Store
     from reports.gate.benchmarks import read_benchmarks
 
-    _check_source(suite, benchmarks, _options(profile, sets, select))
+    options = [*_options(profile, sets, select), *(["--scores"] if scores else [])]
+    _check_source(suite, benchmarks, options, runs)
     if suite is None:
         found = read_benchmarks(benchmarks or ())
     else:
         planned = lay_out(suite, profile, sets, select, online=True)
-        found = _measured(planned, Store.create(results), runs, quiet=as_json)
+        found = _measured(planned, Store.create(results), runs or RUNS, quiet=as_json)
         found = found.of_scores() if scores else found
     baseline.parent.mkdir(parents=True, exist_ok=True)
     baseline.write_bytes(found.to_bytes())
@@ -138,7 +145,7 @@ def check(
     profile: Profile = None,
     sets: Sets = None,
     select: Select = None,
-    runs: Runs = RUNS,
+    runs: Runs = None,
     strict: Strict = False,
     junit: Junit = None,
     as_json: AsJson = False,
@@ -154,7 +161,7 @@ def check(
     from reports.gate.benchmarks import read_benchmarks
     from reports.gate.judge import judge
 
-    _check_source(suite, benchmarks, _options(profile, sets, select))
+    _check_source(suite, benchmarks, _options(profile, sets, select), runs)
     was = read_baseline(baseline)
     if was.is_of_benchmarks != (suite is None):
         what = "benchmarks" if was.is_of_benchmarks else was.suite
@@ -164,7 +171,7 @@ def check(
     else:
         planned = lay_out(suite, profile, sets, select, online=True)
         store = Store.create(results)
-        now, noise = _measured(planned, store, runs, quiet=as_json), _noise(store)
+        now, noise = _measured(planned, store, runs or RUNS, quiet=as_json), _noise(store)
     verdicts = judge(was, now, noise)
     commit = was.commit[:12] or "code of no known commit"
     _tell(verdicts, f"{now.suite} against {commit}", junit, as_json=as_json)
@@ -252,7 +259,9 @@ def ab(
     _exit(verdicts, strict=strict)
 
 
-def _check_source(suite: str | None, benchmarks: list[Path] | None, options: Sequence[str]) -> None:
+def _check_source(
+    suite: str | None, benchmarks: list[Path] | None, options: Sequence[str], runs: int | None
+) -> None:
     """Either a suite, with its options, or benchmarks.
 
     Raises:
@@ -267,6 +276,7 @@ def _check_source(suite: str | None, benchmarks: list[Path] | None, options: Seq
             f"{suite!r} beside --from-benchmarks: give a SUITE or benchmarks; every further file "
             "needs --from-benchmarks before it"
         )
+    options = [*options, *(["--runs"] if runs else [])]
     if benchmarks and options:
         raise BenchError(f"{options[0]} is of a suite; --from-benchmarks has none")
 

@@ -52,6 +52,7 @@ class Export(StrEnum):
     JUNIT = "junit"
 
 
+NOT_JSON = frozenset({Export.PARQUET, Export.JUNIT})
 OF_A_SUITE = frozenset(Export) - {Export.CSV, Export.JSONL, Export.PARQUET}
 
 
@@ -150,12 +151,11 @@ def export(
     junit                 JUnit XML: every stage, how long it took, why it failed
     wandb                 nothing printed: a run in Weights & Biases for every case
     """
-    from bench.errors import BenchError, NothingToShow
+    from bench.errors import NothingToShow
     from bench.store import Store
     from reports.results import read_plan, tidy
 
-    if table in OF_A_SUITE and suite is None:
-        raise BenchError(f"--format {table.value} shows one suite, not a whole store; give a SUITE")
+    _check_asked(table, suite, as_json=as_json)
     store = Store.open(results)
     planned, machine = None, None
     if suite is not None:
@@ -177,6 +177,20 @@ def export(
         frame.to_json(sys.stdout, orient="records", lines=True)
     else:
         frame.to_parquet(sys.stdout.buffer, index=False)
+
+
+def _check_asked(table: Export, suite: str | None, *, as_json: bool) -> None:
+    """Whether there is one thing that can be meant.
+
+    Raises:
+        BenchError: two formats, or one that shows a suite, without a suite.
+    """
+    from bench.errors import BenchError
+
+    if as_json and table in NOT_JSON:
+        raise BenchError(f"--json beside --format {table.value}, which is no JSON; give one")
+    if table in OF_A_SUITE and suite is None:
+        raise BenchError(f"--format {table.value} shows one suite, not a whole store; give a SUITE")
 
 
 def _for_a_tool(store: Store, planned: PlanFile, machine: str | None, table: Export) -> str:

@@ -6,12 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
-from xml.etree import ElementTree
 
 from reports.gate.baseline import Baseline, Line, Measured
 from reports.gate.judge import Verdict, Word
 from reports.gate.noise import Noise
 from reports.gate.rules import rule_of
+from reports.junit import Case, junit_xml
 from reports.statistics.intervals import Part
 from reports.tables.cells import NOT_APPLICABLE, Cell, Column, Table, Text, label, one_line
 
@@ -154,24 +154,16 @@ def as_values(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
 
 def junit(verdicts: Sequence[Verdict], suite: str) -> str:
     """JUnit XML: regressions and missing lines fail, what cannot be told is skipped."""
-    rows = ordered(verdicts)
-    failed = sum(each.word in ("REGRESSED", "MISSING") for each in rows)
-    skipped = sum(each.word == "INCONCLUSIVE" for each in rows)
-    counts = {"tests": str(len(rows)), "failures": str(failed), "skipped": str(skipped)}
-    root = ElementTree.Element("testsuites", counts)
-    tests = ElementTree.SubElement(root, "testsuite", {"name": one_line(suite), **counts})
-    for each in rows:
-        name = f"{_place(each.line)}: {each.line.metric}"
-        case = ElementTree.SubElement(
-            tests, "testcase", {"classname": one_line(suite), "name": one_line(name)}
-        )
-        if each.word in ("REGRESSED", "MISSING"):
-            message = {"message": one_line(each.sentence), "type": each.word}
-            ElementTree.SubElement(case, "failure", message)
-        elif each.word == "INCONCLUSIVE":
-            ElementTree.SubElement(case, "skipped", {"message": one_line(each.sentence)})
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    return junit_xml(suite, [_case(each) for each in ordered(verdicts)])
+
+
+def _case(verdict: Verdict) -> Case:
+    name = f"{_place(verdict.line)}: {verdict.line.metric}"
+    if verdict.word in ("REGRESSED", "MISSING"):
+        return Case(name=name, outcome="failure", message=verdict.sentence, type=verdict.word)
+    if verdict.word == "INCONCLUSIVE":
+        return Case(name=name, outcome="skipped", message=verdict.sentence)
+    return Case(name=name)
 
 
 def workflow_commands(verdicts: Sequence[Verdict]) -> Iterator[str]:

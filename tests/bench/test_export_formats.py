@@ -85,3 +85,14 @@ def test_a_whole_store_is_refused(suite: str, capsys: pytest.CaptureFixture[str]
     assert told.err == (
         f"offsite-bench: --format {name} shows one suite, not a whole store; give a SUITE\n"
     )
+
+
+@pytest.mark.parametrize("name", ["junit", "parquet"])
+def test_two_formats_are_refused(suite: str, capsys: pytest.CaptureFixture[str], name: str):
+    """What is no JSON is not printed where JSON is asked for."""
+    assert call(["export", suite, "--format", name, "--json"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == (
+        f"offsite-bench: --json beside --format {name}, which is no JSON; give one\n"
+    )

@@ -146,6 +146,8 @@ def test_a_benchmark_that_is_gone_is_missing(saved, capsys):
         (["check", "--from-benchmarks", "0.json", "1.json"], "'1.json' beside --from-benchmarks"),
         (["baseline", "save", "quickstart", "--from-benchmarks", "0.json"], "'quickstart' beside"),
         (["check", "--from-benchmarks", "0.json", "-k", "x"], "-k is of a suite"),
+        (["check", "--from-benchmarks", "0.json", "--runs", "9"], "--runs is of a suite"),
+        (["baseline", "save", "--from-benchmarks", "0.json", "--scores"], "--scores is of a suite"),
         (["check", "--from-benchmarks", "none.json"], "none.json: No such file"),
         (["check", "--from-benchmarks", "kept.txt"], "not a run of pytest-benchmark"),
         (["check", "quickstart"], "kept.txt is a baseline of benchmarks"),
