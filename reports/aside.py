@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Found = TypeVar("Found")
+MANY = 2000
+"""Stages of a report from which on it pays to work in two processes."""
 
 
 def aside(work: Callable[[], Found]) -> Callable[[], Found]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reports.budget import Budget
 from reports.items import scores_by_item
-from reports.record import ORACLE
+from reports.record import ORACLE, TRAININGS
 from reports.results import NOT_RUN, Entry
 from reports.statistics.intervals import Better, Estimate, Run, Scores, gain
 from reports.statistics.ties import Rank, ranks
@@ -250,7 +250,7 @@ class Comparison:
         """The rows by what their checkpoint was chosen on; the empty text where there was one."""
         found: dict[str, dict[Treatment, None]] = defaultdict(dict)
         for (role, treatment), entries in self.entries.items():
-            if role in ("tune", "finetune"):
+            if role in TRAININGS:
                 for entry in entries:
                     if entry.outcome == "ok":
                         found[entry.selection][treatment] = None

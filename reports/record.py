@@ -49,6 +49,9 @@ SETTINGS: tuple[Setting, ...] = (
 )
 """In the order of the paper's tables."""
 
+TRAININGS = ("tune", "finetune")
+"""Kinds of stages that train, and whose speed and memory are measured."""
+
 DRAWN = "drawn"
 """Stands for a task's data among the inputs where its samples are drawn at random."""
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from reports.aside import aside
+from reports.aside import MANY, aside
 from reports.blobs import Kept, kept
 from reports.collector import resting
 from reports.comparison import Compared, compared
@@ -18,7 +18,7 @@ from reports.crossed import crossed_scores
 from reports.figures.picture import Gallery, Picture
 from reports.provenance import Provenance, provenance
 from reports.record import Record
-from reports.results import PlanFile, StageRun, read_stages, rows
+from reports.results import UNREPORTED, PlanFile, StageRun, read_stages, rows
 from reports.tables.appendix import parameters_table, runs_table
 from reports.tables.break_even import break_even_tables
 from reports.tables.cells import Table, one_line
@@ -31,9 +31,6 @@ from reports.tables.positions import position_tables
 from reports.tables.settings import further_tables, settings_tables
 from reports.tables.tasks import task_tables
 from reports.tables.tunings import tuning_tables
-
-MANY = 2000
-"""Stages from which on it pays to work in two processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +95,7 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
     `machine` names whose speed and memory to show; without it, the machine that did most of the
     plan. The two are never mixed.
     """
-    runs = read_stages(results, plan)
+    runs = read_stages(results, plan, without=UNREPORTED)
     shown = machine or _busiest(runs)
     found = compared(rows(runs, machine=shown, with_not_run=True))
     work = partial(_drawn_and_further, found, kept(results, runs, shown))

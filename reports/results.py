@@ -78,6 +78,10 @@ MACHINE_METRICS = (
     *("peak_memory", "memory", "monitor_overhead", "throughput", "step_time", "energy", "mfu"),
 )
 
+UNREPORTED = frozenset({"memory"})
+"""Facts that no report shows: how memory was measured, most of what a training's record holds. Its
+peaks are metrics."""
+
 OPEN = ConfigDict(extra="ignore", frozen=True)
 
 
@@ -222,12 +226,16 @@ def missing(results: Path, plan: PlanFile) -> list[PlannedStage]:
 
 @resting()
 def read_stages(
-    results: Path, plan: PlanFile | None, repeats: Container[int] | None = None
+    results: Path,
+    plan: PlanFile | None,
+    repeats: Container[int] | None = None,
+    *,
+    without: frozenset[str] = frozenset(),
 ) -> list[StageRun]:
     """Every stage of the plan, or of the whole store, with its records, each file read once.
 
     Of a plan's stages those repeats are read that it asks for, or `repeats`: others are there to
-    judge other code by.
+    judge other code by. Facts named in `without` are left out, for they may be large.
 
     Raises:
         BadRecord: a record is damaged, or lies under another stage's name.
@@ -244,7 +252,7 @@ def read_stages(
         files = records.get(stage.digest, [])
         if plan:
             files = [path for path in files if _repeat(path) in (repeats or stage.asked)]
-        found.append(_read_stage(suite, stage, files, tried.get(stage.digest)))
+        found.append(_read_stage(suite, stage, files, tried.get(stage.digest), without))
     return found
 
 
@@ -343,9 +351,13 @@ def _shared_label(owners: list[tuple[str, PlannedStage]]) -> tuple[str, PlannedS
 
 
 def _read_stage(
-    suite: str, stage: PlannedStage, records: Iterable[Path], tried: Path | None
+    suite: str,
+    stage: PlannedStage,
+    records: Iterable[Path],
+    tried: Path | None,
+    without: frozenset[str],
 ) -> StageRun:
-    read = [_read_named(path, stage.digest) for path in records]
+    read = [_read_named(path, stage.digest, without) for path in records]
     whole = sorted(
         (record for record in read if record.outcome == "ok"),
         key=lambda record: (record.machine, record.repeat),
@@ -353,18 +365,21 @@ def _read_stage(
     if whole:
         return StageRun(suite=suite, planned=_with_kind(stage, whole[0]), records=tuple(whole))
     failed = [record for record in read if record.outcome != "ok"]
-    failed += [_read_named(path, stage.digest) for path in _attempts(tried)]
+    failed += [_read_named(path, stage.digest, without) for path in _attempts(tried)]
     if not failed:
         return StageRun(suite=suite, planned=stage, records=())
     latest = max(failed, key=lambda record: str(record.observed.get("started", "")))
     return StageRun(suite=suite, planned=_with_kind(stage, latest), records=(), attempt=latest)
 
 
-def _read_named(path: Path, digest: str) -> Record:
+def _read_named(path: Path, digest: str, without: frozenset[str]) -> Record:
     record = read_record(path)
     if record.digest != digest:
         raise BadRecord(f"{path}: holds the record of stage {record.digest}, not of {digest}")
-    return record
+    if without.isdisjoint(record.facts):
+        return record
+    facts = {name: fact for name, fact in record.facts.items() if name not in without}
+    return record.model_copy(update={"facts": facts})
 
 
 def _with_kind(stage: PlannedStage, record: Record) -> PlannedStage:

@@ -17,7 +17,7 @@ from bench.store import Store
 from bench.suite import Suite, Task, Train
 from bench.suite.suite_file import Override, When
 from bench.world import World
-from reports.record import Outcome
+from reports.record import TRAININGS, Outcome
 
 TOKENS = "synthetic_tokens"
 OUT_OF_MEMORY: dict[str, Outcome] = {"cuda": "oom_gpu", "cpu": "oom_host"}
@@ -162,7 +162,7 @@ def _of_length(task: Task, length: int | None) -> Task:
 
 def trainings(plan: Plan) -> Iterator[Stage]:
     """Stages that train on samples drawn at random."""
-    return (stage for stage in plan.stages if stage.kind in ("tune", "finetune") and stage.repeats)
+    return (stage for stage in plan.stages if stage.kind in TRAININGS and stage.repeats)
 
 
 def named(stage: Stage) -> Labels:

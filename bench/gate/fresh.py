@@ -12,11 +12,8 @@ from bench.executors.local import Executor
 from bench.plan import Plan, Stage
 from bench.runner import Event, run_plan
 from bench.store import Store
-from reports.record import read_record
+from reports.record import TRAININGS, read_record
 from reports.results import PlanFile, StageRun, read_stages
-
-TIMED = ("tune", "finetune")
-"""Stages of which speed and memory are judged: they are run several times."""
 
 
 def measure(
@@ -56,7 +53,7 @@ def unused_repeats(plan: Plan, store: Store, runs: int) -> tuple[int, ...]:
 def fresh_runs(plan: Plan, repeats: tuple[int, ...]) -> list[tuple[Stage, int]]:
     """Every stage once, then the timed ones again and again, to and fro."""
     runs = [(stage, repeats[0]) for stage in plan.stages]
-    timed = [stage for stage in plan.stages if stage.kind in TIMED]
+    timed = [stage for stage in plan.stages if stage.kind in TRAININGS]
     for turn, repeat in enumerate(repeats[1:]):
         again = [(stage, repeat) for stage in timed]
         runs += again if turn % 2 else reversed(again)

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from bench.errors import NothingToShow
 from bench.executors.local import LocalExecutor
 from bench.gate.arms import Arm
-from bench.gate.fresh import TIMED
 from bench.plan import run_name
 from bench.store import Store
 from reports.gate.baseline import Baseline, Line, Measured, gather, measured
 from reports.gate.judge import Evidence, Verdict, judge
 from reports.gate.noise import Noise
 from reports.gate.staged import FIRST_PAIRS, evidence, in_rounds
-from reports.record import read_record
+from reports.record import TRAININGS, read_record
 from reports.results import PlanFile, PlannedStage, read_plan, read_stages
 
 Said = Callable[[str], None]
@@ -69,7 +68,7 @@ def compare_arms(arms: Sequence[Arm], noise: Noise, said: Said) -> list[Verdict]
     with ExitStack() as stack:
         base, candidate = (_side(arm, stack) for arm in arms)
         sides = base.measured(), candidate.measured()
-        quality = [each for each in judge(*sides) if each.line.stage not in TIMED]
+        quality = [each for each in judge(*sides) if each.line.stage not in TRAININGS]
         pairing = _Pairing((base, candidate), noise, said)
         shared = list(_shared(base.plan, candidate.plan))
         pairs = pairing.made({each: FIRST_PAIRS for each in shared})
@@ -156,7 +155,7 @@ def _side(arm: Arm, stack: ExitStack) -> Side:
 
 def _shared(base: PlanFile, candidate: PlanFile) -> Iterator[Shared]:
     """Timed stages with the same labels on both sides; of other seeds the first stands for all."""
-    ours = {_key(stage): stage for stage in reversed(candidate.stages) if stage.kind in TIMED}
+    ours = {_key(stage): stage for stage in reversed(candidate.stages) if stage.kind in TRAININGS}
     seen = set()
     for stage in base.stages:
         key = _key(stage)
@@ -173,7 +172,7 @@ def _key(stage: PlannedStage) -> tuple[object, ...]:
 def _without_pairs(base: Baseline, first: Mapping[Line, Evidence]) -> Iterator[Verdict]:
     """Timed lines of the base that could not be run in turn."""
     for each in base.measured:
-        if each.line.stage in TIMED and each.line not in first:
+        if each.line.stage in TRAININGS and each.line not in first:
             yield Verdict(
                 line=each.line,
                 word="MISSING",

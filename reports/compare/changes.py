@@ -19,7 +19,7 @@ from reports.comparison import (
     Treatment,
     compared,
 )
-from reports.record import SETTINGS
+from reports.record import SETTINGS, TRAININGS
 from reports.results import rows
 from reports.statistics.intervals import Better, Estimate, Spread, difference
 from reports.statistics.ratios import RatioEstimate, paired_ratio
@@ -27,7 +27,6 @@ from reports.statistics.ties import holm, probability
 from reports.tables.observed_cells import OTHER_ITEMS
 
 BY_SEED = "paired by seed alone: the items are others, or in another order"
-TRAININGS = ("tune", "finetune")
 
 Pair = tuple[str, str]
 """Model and task."""

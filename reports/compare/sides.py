@@ -9,7 +9,14 @@ from pathlib import Path
 
 from reports.errors import ReportError
 from reports.record import Record
-from reports.results import PlanFile, PlannedStage, StageRun, read_plan, read_stages
+from reports.results import (
+    UNREPORTED,
+    PlanFile,
+    PlannedStage,
+    StageRun,
+    read_plan,
+    read_stages,
+)
 
 REFERENCE = "A"
 """The letter of the first side, with which all others are compared."""
@@ -59,7 +66,7 @@ def read_side(choice: Choice, *, letter: str, name: str) -> Side:
     Raises:
         ReportError: no such suite, or letters that begin several commits or none.
     """
-    runs = read_stages(choice.results, _plan(choice))
+    runs = read_stages(choice.results, _plan(choice), without=UNREPORTED)
     if choice.commit:
         runs = _made_by(_commit(choice.commit, runs), runs)
     named = [run for run in runs if run.planned.labels.model]

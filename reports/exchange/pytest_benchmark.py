@@ -14,8 +14,8 @@ import numpy as np
 
 from reports.comparison import MEMORIES
 from reports.exchange.shown import SPEED, STEP, Shown, by_place
-from reports.gate.baseline import TRAININGS, Measured
-from reports.record import Record
+from reports.gate.baseline import Measured
+from reports.record import TRAININGS, Record
 
 VERSION = "5.1.0"
 """Of the pytest-benchmark whose format this is."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from reports.comparison import THROUGHPUTS
 from reports.errors import ReportError
-from reports.gate.baseline import TRAININGS, Line, Measured, Run, judged
-from reports.record import Metric, Record
+from reports.gate.baseline import Line, Measured, Run, judged
+from reports.record import TRAININGS, Metric, Record
 from reports.results import PlannedStage, StageRun
 from reports.statistics.intervals import Estimate, estimate
 

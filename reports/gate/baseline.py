@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from reports.comparison import MEMORIES, QUALITY, THROUGHPUTS
 from reports.errors import ReportError
 from reports.items import scores_by_item
-from reports.record import ItemScores, Metric, Record
+from reports.record import TRAININGS, ItemScores, Metric, Record
 from reports.results import Labels, PlannedStage, StageRun
 from reports.statistics.intervals import Better, Scores
 
@@ -23,8 +23,6 @@ BENCHMARK = "benchmark"
 """Stands for the stage of a line that is no stage of ours: a file of pytest-benchmark's."""
 CLOSED = ConfigDict(extra="forbid", frozen=True)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-TRAININGS = ("tune", "finetune")
-"""Stages that are judged by their speed and memory."""
 OWN = frozenset({"seed", "checkpoint"})
 """Parameters in which the runs of one line differ."""
 

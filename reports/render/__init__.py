@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+from reports.aside import MANY, aside
 from reports.collector import resting
 from reports.errors import ReportError
 from reports.render.csv_files import render_csv
@@ -33,9 +35,16 @@ def write_report(report: Report, folder: Path, formats: Sequence[str] = ()) -> l
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise ReportError(f"unknown format {unknown[0]!r}; known: {', '.join(FORMATS)}")
+    first, *others = formats or FORMATS
+    others_too = partial(_written, report, folder, others)
+    written_aside = aside(others_too) if report.counts.planned > MANY else others_too
+    return [*_written(report, folder, [first]), *written_aside()]
+
+
+def _written(report: Report, folder: Path, formats: Iterable[str]) -> list[Path]:
     return [
         _replace(folder / name, text)
-        for format_name in formats or FORMATS
+        for format_name in formats
         for name, text in FORMATS[format_name](report)
     ]
 

@@ -92,17 +92,17 @@ class Number:
     """Letters of its tie groups in its column: numbers that share one cannot be told apart."""
     is_best: bool = False
     """It shares a letter with the best of its column."""
+    mean_text: str = field(init=False, compare=False, repr=False)
+    """The mean alone."""
+    spread_text: str = field(init=False, compare=False, repr=False)
+    """The half-width alone; empty where nothing is known of the spread."""
 
-    @property
-    def mean_text(self) -> str:
-        """The mean alone."""
-        return self.style.mean(self.estimate.mean)
-
-    @property
-    def spread_text(self) -> str:
-        """The half-width alone; empty where nothing is known of the spread."""
+    def __post_init__(self) -> None:
+        # Every format asks for them, and rounding takes most of the time.
         half_width = self.estimate.half_width
-        return "" if half_width is None else self.style.spread(half_width)
+        spread = "" if half_width is None else self.style.spread(half_width)
+        object.__setattr__(self, "mean_text", self.style.mean(self.estimate.mean))
+        object.__setattr__(self, "spread_text", spread)
 
     @property
     def ratio_text(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from reports.comparison import Comparison, Treatment
+from reports.record import TRAININGS
 from reports.tables.cells import (
     MEBIBYTES,
     PERCENT,
@@ -87,7 +88,7 @@ def cost_columns(
     comparison: Comparison, rows: Sequence[Treatment], footnotes: Footnotes
 ) -> Iterator[Column]:
     """Speed and memory of the tuning, if anything was to be tuned."""
-    if not comparison.has("tune", "finetune"):
+    if not comparison.has(*TRAININGS):
         return
     metric = comparison.throughput
     speeds = [number for row in rows for number in comparison.training(metric, row).numbers]

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from reports.comparison import Compared, Comparison, Observed, Treatment
 from reports.published import published_numbers
-from reports.record import DRAWN
+from reports.record import DRAWN, TRAININGS
 from reports.statistics.intervals import Estimate
 from reports.statistics.ratios import RatioEstimate, paired_ratio
 from reports.tables.cells import (
@@ -55,7 +55,7 @@ class Measure(Protocol):
 
 def is_cost_only(comparison: Comparison) -> bool:
     """Whether it was trained on random samples: the tables of this module stand for the others."""
-    return comparison.data("tune", "finetune") == {DRAWN}
+    return comparison.data(*TRAININGS) == {DRAWN}
 
 
 def efficiency_tables(found: Compared) -> tuple[Table, ...]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reports.comparison import Comparison, Observed, Treatment
-from reports.record import SETTINGS
+from reports.record import SETTINGS, TRAININGS
 from reports.tables.cells import MEBIBYTES, PERCENT, Table, one_line, quality_style
 from reports.tables.observed_cells import WHOLE_MODEL, items_word
 
@@ -120,7 +120,7 @@ def _row_name(row: Treatment) -> str:
 
 def cost_notes(comparison: Comparison) -> tuple[str, ...]:
     """What speed and memory are of, and how far they can be trusted."""
-    return tuple(_cost_notes(comparison)) if comparison.has("tune", "finetune") else ()
+    return tuple(_cost_notes(comparison)) if comparison.has(*TRAININGS) else ()
 
 
 def shared_notes(tables: Sequence[Table]) -> tuple[str, ...]:

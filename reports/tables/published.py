@@ -13,6 +13,7 @@ from reports.published import (
     place,
     published_numbers,
 )
+from reports.record import TRAININGS
 
 METRICS = ("acc", "exact_match", "perplexity", "top1")
 """What the published tables score."""
@@ -40,7 +41,7 @@ def stand_in_notes(comparison: Comparison) -> tuple[str, ...]:
 def is_the_papers(comparison: Comparison) -> bool:
     """Whether all that was loaded under the two names is the published model and its data."""
     model, task = comparison.model, comparison.task
-    scored, tuned_on = comparison.data("evaluate"), comparison.data("tune", "finetune")
+    scored, tuned_on = comparison.data("evaluate"), comparison.data(*TRAININGS)
     return (
         bool(comparison.sources and (scored or tuned_on))
         and all(is_published_model(model, source) for source in comparison.sources)

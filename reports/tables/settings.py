@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from reports.comparison import Compared, Comparison, Treatment
-from reports.record import SETTINGS
+from reports.record import SETTINGS, TRAININGS
 from reports.statistics.intervals import Better
 from reports.tables.cells import NOT_APPLICABLE, Cell, Column, Footnotes, Table, Text, one_line
 from reports.tables.columns import cost_columns, label_columns, quality_columns, size_column
@@ -121,7 +121,7 @@ def _title(comparison: Comparison, metric: str) -> str:
 
 
 def _size_column(comparison: Comparison, footnotes: Footnotes) -> Iterator[Column]:
-    if comparison.has("tune", "finetune"):
+    if comparison.has(*TRAININGS):
         yield size_column(comparison, comparison.treatments, footnotes)
 
 
