@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,10 @@ import numpy as np
 from reports.record import ItemScores, canonical
 from reports.statistics.intervals import Items, Scores, Seed
 
+ROUNDED = 1e-4
+"""By how much a value may differ from what its packed items make: they are rounded."""
+MOST_NATS = 700.0
+"""exp of more is no number."""
 LOSS = "perplexity"
 """Ends the names of metrics that are exp of a mean loss."""
 
@@ -49,21 +54,49 @@ def read_items(metric: str, items: ItemScores, value: float) -> Items:
     item's share in its change, to first order (the delta method): P (1 + (l - m w)/mean w) for an
     item of l nats and weight w, m the logarithm of P.
     """
-    raw = base64.b64decode(items.values)
-    if items.encoding == "bits":
-        bits = np.unpackbits(np.frombuffer(raw, dtype=np.uint8), count=items.count)
-        values = bits.astype(np.float64)
-    else:
-        values = np.frombuffer(raw, dtype="<f4").astype(np.float64)
+    values, weights = _unpacked(items)
     if metric.endswith(LOSS):
-        weights = np.ones_like(values)
-        if items.weights is not None:
-            weights = np.frombuffer(base64.b64decode(items.weights), dtype="<f4").astype(np.float64)
+        weights = np.ones_like(values) if weights is None else weights
         mean = values.sum() / weights.sum()
         values = value * (values - mean * weights) / weights.mean()
     # The number in the record counts; what is packed is rounded.
     centred: Items = values - values.mean() + value
     return centred
+
+
+def _unpacked(items: ItemScores) -> tuple[Items, Items | None]:
+    """Values and weights, if it has any.
+
+    Raises:
+        ValueError: they are not what they should be.
+    """
+    raw = base64.b64decode(items.values)
+    if items.encoding == "bits":
+        if not 0 < items.count <= 8 * len(raw):
+            raise ValueError(f"{items.count} items in {len(raw)} bytes")
+        bits = np.unpackbits(np.frombuffer(raw, dtype=np.uint8), count=items.count)
+        values = bits.astype(np.float64)
+    else:
+        values = np.frombuffer(raw, dtype="<f4").astype(np.float64)
+    if items.weights is None:
+        return values, None
+    weights = np.frombuffer(base64.b64decode(items.weights), dtype="<f4").astype(np.float64)
+    return values, weights
+
+
+def is_made_of(metric: str, value: float, items: ItemScores) -> bool:
+    """Whether the items can be read, and are those that the value was made of."""
+    try:
+        values, weights = _unpacked(items)
+    except ValueError:  # no base64, or of another length than it says
+        return False
+    weights = np.ones_like(values) if weights is None else weights
+    if not len(values) == len(weights) == items.count or not weights.sum() > 0:
+        return False
+    mean = float(values.sum() / weights.sum())
+    if metric.endswith(LOSS):
+        mean = math.exp(min(mean, MOST_NATS))
+    return math.isclose(mean, value, rel_tol=ROUNDED, abs_tol=ROUNDED)
 
 
 def scores_by_item(

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from reports.aside import MANY, aside
+from reports.aside import aside
 from reports.blobs import Kept, kept
 from reports.collector import resting
 from reports.comparison import Compared, compared
@@ -100,21 +100,21 @@ def build_report(results: Path, plan: PlanFile, machine: str | None = None) -> R
     found = compared(rows(runs, machine=shown, with_not_run=True))
     work = partial(_drawn_and_further, found, kept(results, runs, shown))
     # It takes about a second, which nobody notices unless all else takes long too.
-    drawn_and_further = aside(work) if len(runs) > MANY else work
-    tables = (
-        *settings_tables(found),
-        *task_tables(found),
-        *oracle_tables(found),
-        *efficiency_tables(found),
-        *compression_tables(found),
-        *tuning_tables(found),
-        *position_tables(found),
-        *break_even_tables(found),
-        *disclosure_tables(found),
-    )
-    appendix = (parameters_table(runs), runs_table(runs))
-    origin = provenance(results, plan, runs)
-    pictures, further = drawn_and_further()
+    with aside(work, len(runs)) as drawn_and_further:
+        tables = (
+            *settings_tables(found),
+            *task_tables(found),
+            *oracle_tables(found),
+            *efficiency_tables(found),
+            *compression_tables(found),
+            *tuning_tables(found),
+            *position_tables(found),
+            *break_even_tables(found),
+            *disclosure_tables(found),
+        )
+        appendix = (parameters_table(runs), runs_table(runs))
+        origin = provenance(results, plan, runs)
+        pictures, further = drawn_and_further()
     return Report(
         suite=one_line(plan.suite),
         profile=one_line(plan.profile or ""),

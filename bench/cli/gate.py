@@ -96,25 +96,26 @@ def save(
     as_json: AsJson = False,
 ) -> None:
     """Measure a suite with this code, or read benchmarks, and keep every run in a file for git."""
-    from bench.store import Store
+    from bench.store import Store, write_replacing
     from reports.gate.benchmarks import read_benchmarks
 
     options = [*_options(profile, sets, select), *(["--scores"] if scores else [])]
     _check_source(suite, benchmarks, options, runs)
+    _check_place(baseline)
     if suite is None:
         found = read_benchmarks(benchmarks or ())
     else:
         planned = lay_out(suite, profile, sets, select, online=True)
         found = _measured(planned, Store.create(results), runs or RUNS, quiet=as_json)
         found = found.of_scores() if scores else found
-    baseline.parent.mkdir(parents=True, exist_ok=True)
-    baseline.write_bytes(found.to_bytes())
+    _check_measured(found)
+    write_replacing(baseline, found.to_bytes())
     if as_json:
         print_json({"baseline": str(baseline), "lines": len(found.measured)})
     else:
         commit = found.commit[:12] or "not known"
         print(f"{baseline}: {len(found.measured)} lines, commit {commit}")  # noqa: T201
-    _warn(found.missing)
+    _warn(each.text for each in found.missing)
     if found.missing:
         raise typer.Exit(INCOMPLETE)
 
@@ -133,7 +134,7 @@ def show(
         print_json(found.model_dump(mode="json", by_alias=True))
         return
     print_tables([baseline_table(found)], sys.stdout)
-    _warn(found.missing)
+    _warn(each.text for each in found.missing)
 
 
 @app.command()
@@ -162,6 +163,7 @@ def check(
     from reports.gate.judge import judge
 
     _check_source(suite, benchmarks, _options(profile, sets, select), runs)
+    _check_place(junit)
     was = read_baseline(baseline)
     if was.is_of_benchmarks != (suite is None):
         what = "benchmarks" if was.is_of_benchmarks else was.suite
@@ -190,12 +192,12 @@ def calibrate(
 ) -> None:
     """Run the same code again and again, to learn how noisy this machine is.
 
-    Runs of one call are a session. From the third session on, on other days, `check` knows how far
-    the machine drifts in between.
+    Runs of one call are a session, and sessions of one day are one. From the third day on `check`
+    knows how far the machine drifts in between.
     """
     from bench.environment import facts
     from bench.gate.fresh import unused_repeats
-    from bench.store import Store
+    from bench.store import Store, write_replacing
     from reports.gate.noise import Session, Values
     from reports.gate.output import noise_table
     from reports.render.terminal import print_tables
@@ -203,22 +205,24 @@ def calibrate(
     planned = lay_out(suite, profile, sets, select, online=True)
     store = Store.create(results)
     started = datetime.now(UTC).isoformat(timespec="seconds")
+    noise = _noise(store)
     found = _measured(planned, store, runs, quiet=as_json, repeats_of=unused_repeats)
+    _check_measured(found)
     lines = tuple(
         Values(line=each.line, values=tuple(run.value for run in each.runs))
         for each in found.measured
         if each.line.stage != "evaluate"
     )
     session = Session(started=started, commit=str(facts()["commit"]), lines=lines)
-    noise = _noise(store).with_session(session)
+    noise = noise.with_session(session)
     path = _noise_path(store)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(noise.to_bytes())
+    write_replacing(path, noise.to_bytes())
     if as_json:
         print_json({"noise": str(path), "sessions": len(noise.sessions)})
     else:
         print_tables([noise_table(noise)], sys.stdout)
         print(f"noise: {path}")  # noqa: T201
+    _warn(each.text for each in found.missing)
 
 
 @app.command()
@@ -243,17 +247,21 @@ def ab(
     """
     from bench.gate.arms import arms
     from bench.gate.turns import compare_arms
+    from bench.runner import stop_on_signals
     from bench.store import Store
 
+    _check_place(junit)
     lay_out(suite, profile, sets, select, online=True)
     store = Store.create(results)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     asked = [suite_argument(suite), *_options(profile, sets, select)]
+    noise = _noise(store)
+    stop_on_signals()
     with arms(base, store.root / "ab" / stamp) as sides:
         for side in sides:
             _say(f"{side.name} ({side.commit[:12]}): the suite once")
             side.run([*asked, "--json"])
-        verdicts = compare_arms(sides, _noise(store), _say)
+        verdicts = compare_arms(sides, noise, _say)
     title = f"{suite}: {sides[1].commit[:12]} against {sides[0].commit[:12]}"
     _tell(verdicts, title, junit, as_json=as_json)
     _exit(verdicts, strict=strict)
@@ -279,6 +287,38 @@ def _check_source(
     options = [*options, *(["--runs"] if runs else [])]
     if benchmarks and options:
         raise BenchError(f"{options[0]} is of a suite; --from-benchmarks has none")
+
+
+def _check_place(path: Path | None) -> None:
+    """Whether a file can be written there, before hours are spent on what it is to hold.
+
+    Raises:
+        BenchError: it cannot.
+    """
+    from bench.errors import BenchError
+
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"{path}: {error.strerror}; name a file in a folder of yours") from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        why = "a folder" if path.is_dir() else "its folder cannot be written"
+        raise BenchError(f"{path}: {why}; name a file in a folder of yours")
+
+
+def _check_measured(found: Baseline) -> None:
+    """Whether there is anything to keep.
+
+    Raises:
+        NothingToShow: all of it failed.
+    """
+    from bench.errors import NothingToShow
+
+    if not found.measured:
+        why = "; ".join(dict.fromkeys(each.why for each in found.missing))
+        raise NothingToShow(f"nothing was measured: {why or 'the suite has nothing to judge'}")
 
 
 def suite_argument(name: str) -> str:
@@ -324,6 +364,7 @@ def _measured(
         suite=planned.suite,
         profile=planned.profile,
         machine=this_machine().fingerprint,
+        repeats=len(repeats),
     )
 
 

@@ -56,13 +56,14 @@ class Arm:
 def arms(base: str, folder: Path) -> Iterator[tuple[Arm, Arm]]:
     """The base revision and the code as it is here, uncommitted changes included.
 
-    Their results stay in the folder; the worktrees are removed at the end.
+    Their results stay in the folder; worktrees and environments are removed at the end.
 
     Raises:
         BenchError: this code is no git checkout, or there is no such revision.
     """
     if not (ROOT / ".git").exists():
         raise BenchError("`ab` compares two revisions of a git checkout; this is no checkout")
+    folder = folder.resolve()  # git is asked from the root of this checkout
     commits = {"base": _commit(base), "candidate": _as_it_is(folder)}
     try:
         yield (
@@ -71,7 +72,8 @@ def arms(base: str, folder: Path) -> Iterator[tuple[Arm, Arm]]:
         )
     finally:
         for name in commits:
-            shutil.rmtree(folder / name / "code", ignore_errors=True)
+            for part in ("code", "environment"):
+                shutil.rmtree(folder / name / part, ignore_errors=True)
         _git("worktree", "prune")
 
 
@@ -144,10 +146,16 @@ def _commit(revision: str) -> str:
 def _as_it_is(folder: Path) -> str:
     """A commit of the checkout with all that is changed or new in it; nobody's branch has it."""
     folder.mkdir(parents=True, exist_ok=True)
-    own = {"GIT_INDEX_FILE": str(folder / "index")}
+    index = folder / "index"
+    own = {"GIT_INDEX_FILE": str(index)}
     _git("read-tree", "HEAD", **own)
-    _git("add", "--all", **own)
+    # Results that lie in the checkout are no part of its code.
+    results = folder.parent.parent
+    within = results.is_relative_to(ROOT) and results != ROOT
+    without = [f":(exclude){results.relative_to(ROOT)}"] if within else []
+    _git("add", "--all", "--", ".", *without, **own)
     tree = _git("write-tree", **own)
+    index.unlink()
     if tree == _git("rev-parse", "HEAD^{tree}"):
         return _commit("HEAD")
     author = {f"GIT_{who}_{what}": "offsite-bench" for who, what in product(WHO, ("NAME", "EMAIL"))}

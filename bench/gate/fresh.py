@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
-from bench.environment import code, this_machine
+from bench.environment import facts, this_machine
 from bench.executors.local import Executor
 from bench.plan import Plan, Stage
 from bench.runner import Event, run_plan
 from bench.store import Store
+from reports.gate.baseline import MADE_BY
 from reports.record import TRAININGS, read_record
 from reports.results import PlanFile, StageRun, read_stages
 
@@ -38,7 +40,8 @@ def free_repeats(plan: Plan, store: Store, runs: int) -> tuple[int, ...]:
 
     So what this code has run already counts.
     """
-    free = (r for r in count() if all(_is_ours(store, s.digest, r) for s in plan.stages))
+    here = facts()
+    free = (r for r in count() if all(_is_ours(store, s.digest, r, here) for s in plan.stages))
     return tuple(islice(free, runs))
 
 
@@ -69,9 +72,12 @@ def records_of(store: Store, plan: PlanFile, repeats: tuple[int, ...]) -> list[S
     ]
 
 
-def _is_ours(store: Store, digest: str, repeat: int) -> bool:
+def _is_ours(store: Store, digest: str, repeat: int, here: Mapping[str, Any]) -> bool:
     path = _path(store, digest, repeat)
-    return not path.exists() or read_record(path).environment.get("code") == code()
+    if not path.exists():
+        return True
+    environment = read_record(path).environment
+    return all(environment.get(name) == here[name] for name in MADE_BY)
 
 
 def _path(store: Store, digest: str, repeat: int) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -13,7 +13,14 @@ from bench.gate.arms import Arm
 from bench.plan import run_name
 from bench.store import Store
 from reports.gate.baseline import Baseline, Line, Measured, gather, measured
-from reports.gate.judge import Evidence, Verdict, judge
+from reports.gate.judge import (
+    Evidence,
+    Verdict,
+    changes,
+    evidence_of,
+    setup_of,
+    unforeseen,
+)
 from reports.gate.noise import Noise
 from reports.gate.staged import FIRST_PAIRS, evidence, in_rounds
 from reports.record import TRAININGS, read_record
@@ -68,15 +75,24 @@ def compare_arms(arms: Sequence[Arm], noise: Noise, said: Said) -> list[Verdict]
     with ExitStack() as stack:
         base, candidate = (_side(arm, stack) for arm in arms)
         sides = base.measured(), candidate.measured()
-        quality = [each for each in judge(*sides) if each.line.stage not in TRAININGS]
+        quality = [each for each in evidence_of(*sides) if each.line.stage not in TRAININGS]
         pairing = _Pairing((base, candidate), noise, said)
         shared = list(_shared(base.plan, candidate.plan))
         pairs = pairing.made({each: FIRST_PAIRS for each in shared})
-        first = {line: pairing.evidence(line, found) for line, found in pairs.items()}
-        timed = in_rounds(
-            first, lambda asked: pairing.made(pairing.by_stage(asked)), pairing.evidence
+        unlike = {line: verdict for line, found in pairs.items() if (verdict := _unlike(found[0]))}
+        first = {
+            line: pairing.evidence(line, found)
+            for line, found in pairs.items()
+            if line not in unlike
+        }
+        found = in_rounds(
+            first,
+            lambda asked: pairing.made(pairing.by_stage(asked)),
+            pairing.evidence,
+            quality,
         )
-    return [*timed, *_without_pairs(sides[0], first), *quality]
+    whole = [pairing.or_lost(each) for each in found]
+    return [*whole, *unlike.values(), *_without_pairs(sides, pairs), *_unforeseen(sides)]
 
 
 Pair = tuple[Measured, Measured]
@@ -90,6 +106,8 @@ class _Pairing:
         self.sides, self.noise, self.said = sides, noise, said
         self.repeat = 0
         self.lines: dict[Shared, set[Line]] = defaultdict(set)
+        self.failed: Counter[tuple[Shared, str]] = Counter()
+        self.count: Counter[Shared] = Counter()
 
     def by_stage(self, asked: Mapping[Line, int]) -> dict[Shared, int]:
         """How many pairs of each stage give its lines as many as are asked for."""
@@ -99,6 +117,14 @@ class _Pairing:
         }
         self.said(f"{sum(count > 0 for count in counts.values())} of {len(counts)} stages again")
         return {shared: count for shared, count in counts.items() if count}
+
+    def or_lost(self, verdict: Verdict) -> Verdict:
+        """The verdict, unless runs of its stage failed: what is left of them proves nothing."""
+        for (shared, name), count in self.failed.items():
+            if verdict.line in self.lines[shared]:
+                said = f"{count} of {self.count[shared]} runs of the {name} failed"
+                return Verdict(line=verdict.line, word="MISSING", sentence=said)
+        return verdict
 
     def made(self, counts: Mapping[Shared, int]) -> Mapping[Line, list[Pair]]:
         """So many pairs of each stage; one of which a run failed is left out."""
@@ -136,6 +162,9 @@ class _Pairing:
         found: dict[int, Mapping[Line, Measured]] = {}
         for side in (1, 0) if is_turned else (0, 1):
             found[side] = self.sides[side].run(shared.stages[side], self.repeat)
+            if not found[side]:
+                self.failed[shared, self.sides[side].arm.name] += 1
+        self.count[shared] += 1
         return found[0], found[1]
 
 
@@ -169,12 +198,28 @@ def _key(stage: PlannedStage) -> tuple[object, ...]:
     return (stage.kind, *labels.values())
 
 
-def _without_pairs(base: Baseline, first: Mapping[Line, Evidence]) -> Iterator[Verdict]:
+def _unlike(pair: Pair) -> Verdict | None:
+    """That the two did not do the same, as far as both sides know what they did."""
+    before, after = map(setup_of, pair)
+    both = before.keys() & after.keys()
+    changed = changes(*({name: each[name] for name in both} for each in (before, after)))
+    if not changed:
+        return None
+    said = f"measured otherwise: {changed}; compare suites that ask for the same"
+    return Verdict(line=pair[0].line, word="INCONCLUSIVE", sentence=said)
+
+
+def _without_pairs(sides: Sequence[Baseline], pairs: Container[Line]) -> Iterator[Verdict]:
     """Timed lines of the base that could not be run in turn."""
-    for each in base.measured:
-        if each.line.stage in TRAININGS and each.line not in first:
-            yield Verdict(
-                line=each.line,
-                word="MISSING",
-                sentence="the candidate has no such run, or it failed",
-            )
+    lost = {each.place: each.why for each in sides[1].missing}
+    for each in sides[0].measured:
+        if each.line.stage in TRAININGS and each.line not in pairs:
+            why = lost.get(each.line.place, "the candidate has no such run, or it failed")
+            yield Verdict(line=each.line, word="MISSING", sentence=why)
+
+
+def _unforeseen(sides: Sequence[Baseline]) -> Iterator[Verdict]:
+    """Of what the base does not have; what is timed has its verdict from the pairs."""
+    for each in unforeseen(*sides):
+        if each.word == "MISSING" or each.line.stage not in TRAININGS:
+            yield each

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from reports.comparison import MEMORIES, QUALITY, THROUGHPUTS
 from reports.errors import ReportError
-from reports.items import scores_by_item
-from reports.record import TRAININGS, ItemScores, Metric, Record
+from reports.gate.rules import rule_of
+from reports.items import is_made_of, scores_by_item
+from reports.record import TRAININGS, ItemScores, Metric, Record, canonical
 from reports.results import Labels, PlannedStage, StageRun
 from reports.statistics.intervals import Better, Scores
 
@@ -23,6 +24,8 @@ BENCHMARK = "benchmark"
 """Stands for the stage of a line that is no stage of ours: a file of pytest-benchmark's."""
 CLOSED = ConfigDict(extra="forbid", frozen=True)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MADE_BY = ("code", "python", "packages")
+"""What of a record's environment makes it the work of one state of the code."""
 OWN = frozenset({"seed", "checkpoint"})
 """Parameters in which the runs of one line differ."""
 
@@ -50,6 +53,27 @@ class Line(BaseModel):
     def name(self) -> str:
         """All that is not empty."""
         return " ".join(filter(None, self.model_dump().values()))
+
+    @property
+    def place(self) -> Line:
+        """What all metrics of its stages share."""
+        return self.model_copy(update={"metric": ""})
+
+
+class Missing(BaseModel):
+    """A stage, or some of its runs, that should have been measured and was not."""
+
+    model_config = CLOSED
+
+    place: Line
+    seed: int | None = None
+    why: str
+
+    @property
+    def text(self) -> str:
+        """One line of it."""
+        seed = "" if self.seed is None else f" seed {self.seed}"
+        return f"{self.place.name}{seed}: {self.why}"
 
 
 class Run(BaseModel):
@@ -114,8 +138,7 @@ class Baseline(BaseModel):
     described: dict[str, Any]
     """That machine in words."""
     measured: tuple[Measured, ...]
-    missing: tuple[str, ...] = ()
-    """Stages that should have been measured and were not, and why."""
+    missing: tuple[Missing, ...] = ()
 
     def by_line(self) -> Mapping[Line, Measured]:
         """Lines by what they are called."""
@@ -158,26 +181,60 @@ def read_baseline(path: Path) -> Baseline:
     if schema != SCHEMA:
         raise BadBaseline(f"{path}: baseline schema {schema!r}; this version reads {SCHEMA}")
     try:
-        return Baseline.model_validate(content)
+        found = Baseline.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "baseline"
         raise BadBaseline(f"{path}: {where}: {first['msg']}") from None
+    wrong = next(_contradictions(found), None)
+    if wrong:
+        raise BadBaseline(f"{path}: {wrong}")
+    return found
 
 
-def gather(runs: Iterable[StageRun], *, suite: str, profile: str | None, machine: str) -> Baseline:
+def _contradictions(baseline: Baseline) -> Iterator[str]:
+    """What no suite can have measured: somebody changed the file."""
+    if not baseline.measured:
+        yield "nothing was measured"
+    counts = Counter(each.line for each in baseline.measured)
+    yield from (f"{line.name}: is there twice" for line, count in counts.items() if count > 1)
+    for each in baseline.measured:
+        if not each.runs:
+            yield f"{each.line.name}: no run"
+        for run in each.runs:
+            if rule_of(each.line.metric).is_ratio and run.value <= 0:
+                yield f"{each.line.name}: {run.value:g} is not above 0"
+            elif run.items and not is_made_of(each.line.metric, run.value, run.items):
+                yield f"{each.line.name}: seed {run.seed}: its items do not make {run.value:g}"
+
+
+def gather(
+    runs: Iterable[StageRun],
+    *,
+    suite: str,
+    profile: str | None,
+    machine: str,
+    repeats: int | None = None,
+) -> Baseline:
     """A baseline of what these stages left behind; only records of one machine are given.
 
+    Args:
+        runs: the stages with their records.
+        suite: its name.
+        profile: of the suite.
+        machine: whose records they are.
+        repeats: how often what is timed was to be run; as often as the plan says if not given.
+
     Raises:
-        BadBaseline: no record, or records of several commits.
+        BadBaseline: records of several codes.
     """
     found = list(runs)
     records = [record for run in found for record in run.records]
-    if not records:
-        raise BadBaseline("nothing was measured")
-    commits = sorted({str(record.environment.get("commit") or "") for record in records})
-    if len(commits) > 1:
-        raise BadBaseline(f"records of several commits: {', '.join(c[:12] for c in commits)}")
+    codes = {_code(record) for record in records}
+    if len(codes) > 1:
+        raise BadBaseline(f"records of {len(codes)} states of the code or its packages, not of one")
+    # Commits with the same code are one: what it says in a document measures nothing.
+    commits = {str(record.environment.get("commit") or ""): None for record in records}
     lines: dict[Line, list[Measured]] = {}
     for run in found:
         for record in run.records:
@@ -187,13 +244,20 @@ def gather(runs: Iterable[StageRun], *, suite: str, profile: str | None, machine
         schema=1,
         suite=suite,
         profile=profile,
-        commit=commits[0],
+        commit=next(reversed(commits), ""),
         dirty=any(bool(record.environment.get("dirty")) for record in records),
         machine=machine,
-        described=dict(records[0].environment.get("machine") or {}),
+        described=dict(records[0].environment.get("machine") or {}) if records else {},
         measured=tuple(_joined(each) for each in lines.values()),
-        missing=tuple(_missing(found)),
+        missing=tuple(_missing(found, repeats)),
     )
+
+
+def _code(record: Record) -> str:
+    """What made it: one text for one state of the code, Python and the packages."""
+    made_by = {name: record.environment.get(name) for name in MADE_BY}
+    made_by["code"] = made_by["code"] or record.environment.get("commit")
+    return canonical(made_by).decode()
 
 
 def judged(planned: PlannedStage, record: Record) -> Iterator[tuple[Line, Metric]]:
@@ -274,13 +338,17 @@ def _number(facts: object, *place: str) -> float | None:
     return float(facts)
 
 
-def _missing(runs: Iterable[StageRun]) -> Iterator[str]:
+def _missing(runs: Iterable[StageRun], repeats: int | None) -> Iterator[Missing]:
     for run in runs:
-        if not run.records:
-            labels = run.planned.labels.model_dump(exclude={"case"}, exclude_none=True)
-            name = " ".join([run.planned.kind, *(str(each) for each in labels.values() if each)])
+        have, asked = len(run.records), 1
+        if run.planned.kind in TRAININGS:
+            asked = repeats or len(run.planned.asked)
+        if have >= asked:
+            continue
+        why = f"{have} of {asked} runs, the others failed"
+        if not have:
             why = f"{run.attempt.outcome}: {run.attempt.reason}" if run.attempt else "not run"
-            yield f"{name}: {why}"
+        yield Missing(place=_line(run.planned, ""), seed=run.planned.labels.seed, why=why)
 
 
 def _refuse(constant: str) -> float:

@@ -16,12 +16,12 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from scipy.stats import chi2
 
 from reports.flat import flat
-from reports.gate.baseline import BENCHMARK, Baseline, Line, Measured
+from reports.gate.baseline import BENCHMARK, Baseline, Line, Measured, Missing
 from reports.gate.cycles import DOUBT, Clocked, of_clocked_runs
 from reports.gate.noise import Noise
 from reports.gate.rules import (
@@ -110,11 +110,15 @@ def judge(baseline: Baseline, current: Baseline, noise: Noise | None = None) -> 
         current: what is now.
         noise: how far this machine drifts between two sessions, if that was measured.
     """
+    return [*decide(evidence_of(baseline, current, noise)), *unforeseen(baseline, current)]
+
+
+def evidence_of(baseline: Baseline, current: Baseline, noise: Noise | None = None) -> list[Found]:
+    """What is known of every line of the baseline, before all are looked at together."""
     now = current.by_line()
-    found = [
+    return [
         _evidence(was, now.get(was.line), baseline, current, noise) for was in baseline.measured
     ]
-    return [*decide(found), *_new_lines(baseline, now)]
 
 
 def decide(found: Sequence[Found]) -> list[Verdict]:
@@ -183,10 +187,12 @@ def _evidence(
     noise: Noise | None,
 ) -> Found:
     line, rule = was.line, rule_of(was.line.metric)
+    lost = [each for each in current.missing if each.place == line.place]
+    if lost:
+        return _lost(line, lost)
     if is_now is None:
-        why = next((each for each in current.missing if line.stage in each), "not measured")
-        return Verdict(line=line, word="MISSING", sentence=f"in the baseline, and now: {why}")
-    changed = _changed(was, is_now)
+        return Verdict(line=line, word="MISSING", sentence="in the baseline, and not measured now")
+    changed = changes(setup_of(was), setup_of(is_now))
     if changed:
         return _unknown(line, f"measured otherwise: {changed}; save a new baseline")
     if rule.is_machine_bound:
@@ -209,8 +215,7 @@ def _of_runs(was: Measured, is_now: Measured, rule: Rule, drift: Part | None) ->
         return _unknown(line, "all runs of a side have the same value: that was not measured")
     spread = of_runs(values[0], values[1], was.better)
     # What stays however many runs are made: how finely one is counted, and what days differ by.
-    fixed = [Part(rule.grain**2, math.inf)] * bool(rule.grain)
-    fixed += [] if drift is None else [drift]
+    fixed = [*grain(rule), *([] if drift is None else [drift])]
     clocked = _clocked(was, is_now, rule)
     return Evidence(
         line=line,
@@ -222,6 +227,11 @@ def _of_runs(was: Measured, is_now: Measured, rule: Rule, drift: Part | None) ->
         clocked=clocked and clocked.with_parts(fixed),
         note=_canary(was, is_now, rule),
     )
+
+
+def grain(rule: Rule) -> tuple[Part, ...]:
+    """The part of a variance that runs which are all alike still have; none if they may not be."""
+    return (Part(rule.grain**2, math.inf),) if rule.grain else ()
 
 
 def _clocked(was: Measured, is_now: Measured, rule: Rule) -> Clocked | None:
@@ -298,7 +308,10 @@ def _relative(spread: Spread, scale: float) -> Spread:
 
 
 def _worse(evidence: Evidence) -> float:
-    return evidence.exact if evidence.exact is not None else _beyond(evidence, 1)
+    if evidence.exact is None:
+        return _beyond(evidence, 1)
+    # The exact test is against no loss at all, and a loss within the margin is none.
+    return evidence.exact if evidence.spread.mean > evidence.margin else 1.0
 
 
 def _better(evidence: Evidence) -> float:
@@ -323,6 +336,8 @@ def _exceeds(spread: Spread, margin: float, sign: int = 1) -> float:
 
 def _verdict(evidence: Evidence, worse: float, better: float, level: float) -> Verdict:
     rule = evidence.rule
+    if not evidence.spread.parts:
+        return _unknown(evidence.line, "one pair says nothing of the spread", more=FEWEST_RUNS - 1)
     smallest = detectable(evidence, level)
     highest = evidence.bound(FALSE_PASSES)
     between = f"between {rule.text(evidence.bound(FALSE_PASSES, -1))} and {rule.text(highest)}"
@@ -429,19 +444,39 @@ def _unknown(line: Line, sentence: str, *, more: int | None = None) -> Verdict:
     return Verdict(line=line, word="INCONCLUSIVE", sentence=sentence, more_runs=more)
 
 
-def _changed(was: Measured, is_now: Measured) -> str:
-    """What the two were run with that is not the same; empty if all is."""
-    before, after = dict(flat(was.setup)), dict(flat(is_now.setup))
+def setup_of(measured: Measured) -> dict[str, Any]:
+    """How a line was measured, by dotted names."""
+    unit = {"unit": measured.unit, "better": measured.better}
+    return {**dict(flat(measured.setup)), **unit}
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What of two setups is not the same; empty if all is."""
     names = [
         name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)
     ]
     return ", ".join(f"{name} {before.get(name)} became {after.get(name)}" for name in names[:3])
 
 
-def _new_lines(baseline: Baseline, now: Mapping[Line, Measured]) -> list[Verdict]:
-    known = {each.line for each in baseline.measured}
-    return [
+def unforeseen(baseline: Baseline, current: Baseline) -> list[Verdict]:
+    """Of what the baseline does not have: lines that are new, and stages that failed."""
+    lines = {each.line for each in baseline.measured}
+    places = {line.place for line in lines}
+    new = [
         Verdict(line=line, word="INCONCLUSIVE", sentence="not in the baseline; save a new one")
-        for line in now
-        if line not in known
+        for line in current.by_line()
+        if line not in lines
     ]
+    lost: dict[Line, list[Missing]] = {}
+    for each in current.missing:
+        if each.place not in places:
+            lost.setdefault(each.place, []).append(each)
+    return [*new, *(_lost(place, found) for place, found in lost.items())]
+
+
+def _lost(line: Line, missing: Sequence[Missing]) -> Verdict:
+    """Of a line some of whose runs, or all, are missing."""
+    seeds = [f"seed {each.seed}" for each in missing if each.seed is not None]
+    which = f"{', '.join(seeds)}: " if seeds else ""
+    reasons = "; ".join(dict.fromkeys(each.why for each in missing))
+    return Verdict(line=line, word="MISSING", sentence=f"{which}{reasons}")

@@ -10,13 +10,14 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reports.errors import ReportError
-from reports.gate.baseline import Line
+from reports.gate.baseline import Line, Positive
 from reports.statistics.certainty import reach
 from reports.statistics.intervals import Part
 from reports.statistics.losses import of_pairs, trimmed
@@ -25,6 +26,8 @@ SCHEMA = 1
 FEWEST_SESSIONS = 3
 """With fewer, nothing is known of the drift."""
 SURE = 0.005
+DAY = len("2026-01-31")
+"""Of the time of a session."""
 CLOSED = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -34,7 +37,7 @@ class Values(BaseModel):
     model_config = CLOSED
 
     line: Line
-    values: tuple[float, ...]
+    values: tuple[Positive, ...]
 
 
 class Session(BaseModel):
@@ -61,13 +64,18 @@ class Noise(BaseModel):
         return self.model_copy(update={"sessions": (*self.sessions, session)})
 
     def drift(self, line: Line) -> Part | None:
-        """Variance of a difference between two sessions; None if unknown.
+        """Variance of a difference between two days; None if unknown.
 
-        Twice what the logarithms of the sessions' means vary. What the spread of their runs makes
+        Twice what the logarithms of the days' means vary: sessions of one day are one, for minutes
+        later nothing has drifted yet. What the spread of their runs makes
         them vary is not taken off: of a few sessions nothing would be left too often, and a
         machine that drifts by 1 % was then said not to drift in three of ten lines.
         """
-        means = [trimmed(logs).mean for logs in self._logs(line) if len(logs) > 1]
+        days: dict[str, list[float]] = {}
+        for day, logs in self._logs(line):
+            if len(logs) > 1:
+                days.setdefault(day, []).append(trimmed(logs).mean)
+        means = [fmean(found) for found in days.values()]
         if len(means) < FEWEST_SESSIONS:
             return None
         return Part(2 * float(np.var(means, ddof=1)), len(means) - 1)
@@ -78,7 +86,7 @@ class Noise(BaseModel):
 
     def within(self, line: Line) -> float | None:
         """Standard deviation of a run within a session, as a share of its mean."""
-        spreads = [float(np.var(logs, ddof=1)) for logs in self._logs(line) if len(logs) > 1]
+        spreads = [float(np.var(logs, ddof=1)) for _, logs in self._logs(line) if len(logs) > 1]
         return math.sqrt(sum(spreads) / len(spreads)) if spreads else None
 
     def offset(self, line: Line) -> float:
@@ -86,16 +94,17 @@ class Noise(BaseModel):
 
         Runs of equal place in the turn are compared: first with second, fourth with third.
         """
-        pairs = [pair for logs in self._logs(line) for pair in _in_turn(logs)]
+        pairs = [pair for _, logs in self._logs(line) for pair in _in_turn(logs)]
         if len(pairs) < 2:
             return 0.0
         found = of_pairs([(math.exp(a), math.exp(b)) for a, b in pairs], "lower")
         doubt = reach(found.parts, SURE)
         return abs(found.mean) + doubt if abs(found.mean) > doubt else 0.0
 
-    def _logs(self, line: Line) -> list[list[float]]:
+    def _logs(self, line: Line) -> list[tuple[str, list[float]]]:
+        """The day of every session with the line, and the logarithms of its runs."""
         return [
-            [math.log(value) for value in each.values]
+            (session.started[:DAY], [math.log(value) for value in each.values])
             for session in self.sessions
             for each in session.lines
             if each.line == line
@@ -113,13 +122,23 @@ def read_noise(path: Path, machine: str) -> Noise:
     Raises:
         ReportError: the file is none of ours.
     """
-    if not path.exists():
-        return Noise(machine=machine)
     try:
-        return Noise.model_validate(json.loads(path.read_bytes()))
-    except (ValidationError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ReportError(f"{path}: not a noise model ({reason}); delete it") from None
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return Noise(machine=machine)
+    except OSError as error:
+        raise ReportError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"{path}: not a noise model ({error}); delete it") from None
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise ReportError(f"{path}: noise model of schema {schema!r}; this version reads {SCHEMA}")
+    try:
+        return Noise.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ReportError(f"{path}: {where}: {first['msg']}; delete it") from None
 
 
 def _in_turn(logs: Sequence[float]) -> list[tuple[float, float]]:

@@ -91,15 +91,15 @@ def noise_table(noise: Noise) -> Table:
         ("metric", [label(line.metric) for line in lines]),
         ("sessions", [label(str(noise.count(line))) for line in lines]),
         ("within a session", [_percent(noise.within(line)) for line in lines]),
-        ("between sessions", [_percent(_deviation(noise.drift(line))) for line in lines]),
+        ("between days", [_percent(_deviation(noise.drift(line))) for line in lines]),
     )
     return Table(
         name="noise",
         title=one_line(f"Machine {noise.machine} against itself"),
         columns=_columns(columns),
         notes=(
-            "Within a session: standard deviation of a run. Between sessions: of the difference "
-            "of two sessions; known from the third on.",
+            "Within a session: standard deviation of a run. Between days: of the difference of "
+            "two days; known from the third on.",
         ),
     )
 

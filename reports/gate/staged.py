@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from reports.gate.baseline import Line
 from reports.gate.cycles import of_clocked_pairs
-from reports.gate.judge import Evidence, Verdict, decide, detectable, runs_needed
+from reports.gate.judge import Evidence, Found, Verdict, decide, detectable, grain, runs_needed
 from reports.gate.rules import FALSE_ALARMS, FALSE_PASSES, SPEED, rule_of
 from reports.statistics.certainty import exceeds, reach
 from reports.statistics.intervals import Better
@@ -51,13 +51,16 @@ def evidence(
     """
     rule = rule_of(line.metric)
     margin = max(rule.margin_loss, offset)
+    spread, fixed = of_pairs(pairs, better), grain(rule)
     clocked = of_clocked_pairs(pairs, clocks, better) if clocks and rule is SPEED else None
     return Evidence(
         line=line,
         rule=rule,
-        spread=of_pairs(pairs, better),
+        # One pair says nothing, however finely it is counted.
+        spread=replace(spread, parts=(*spread.parts, *fixed)) if spread.parts else spread,
         margin=margin,
         unit="runs",
+        fixed=len(fixed),
         clocked=clocked,
     )
 
@@ -66,6 +69,7 @@ def in_rounds(
     first: Mapping[Line, Evidence],
     make: Callable[[Mapping[Line, int]], Mapping[Line, Sequence[P]]],
     found: Callable[[Line, Sequence[P]], Evidence],
+    others: Sequence[Found] = (),
 ) -> list[Verdict]:
     """The verdicts, once as many fresh pairs are made as the lines need.
 
@@ -73,8 +77,10 @@ def in_rounds(
         first: what `FIRST_PAIRS` pairs said of each line.
         make: makes so many pairs of each line, or more; also of others, which are left out.
         found: what pairs say of a line.
+        others: lines that are not run in turn; their verdicts follow. All lines are one suite.
     """
-    asked = pairs_to_make(first)
+    lines = len(first) + sum(isinstance(each, Evidence) for each in others)
+    asked = pairs_to_make(first, lines)
     pairs: dict[Line, list[P]] = {}
 
     def fresh(counts: Mapping[Line, int]) -> dict[Line, Evidence]:
@@ -83,27 +89,32 @@ def in_rounds(
                 pairs.setdefault(line, []).extend(made)
         return {line: found(line, made) for line, made in pairs.items()}
 
-    more = pairs_to_add(first, fresh(asked))
-    return verdicts(first, fresh(more))
+    more = pairs_to_add(first, fresh(asked), lines)
+    return verdicts(first, fresh(more), others)
 
 
-def pairs_to_make(first: Mapping[Line, Evidence]) -> dict[Line, int]:
+def pairs_to_make(first: Mapping[Line, Evidence], lines: int) -> dict[Line, int]:
     """How many fresh pairs each line needs after the first ones; lines that pass need none."""
-    asked = {line: _needed(each, each, first) for line, each in first.items() if not _passes(each)}
+    asked = {line: _needed(each, each, lines) for line, each in first.items() if not _passes(each)}
     return {line: max(count, FEWEST_PAIRS) for line, count in asked.items()}
 
 
-def pairs_to_add(first: Mapping[Line, Evidence], fresh: Mapping[Line, Evidence]) -> dict[Line, int]:
+def pairs_to_add(
+    first: Mapping[Line, Evidence], fresh: Mapping[Line, Evidence], lines: int
+) -> dict[Line, int]:
     """How many more each line needs, now that it is known better how far apart its pairs are."""
     missing = {
-        line: _needed(each, first[line], first) - each.spread.n for line, each in fresh.items()
+        line: _needed(each, first[line], lines) - each.spread.n for line, each in fresh.items()
     }
     return {line: count for line, count in missing.items() if count > 0}
 
 
-def _needed(spread: Evidence, first: Evidence, lines: Mapping[Line, Evidence]) -> int:
-    """Pairs in all, of a line that is as noisy as `spread` and lost what its first pairs say."""
-    level = FALSE_ALARMS / len(lines)
+def _needed(spread: Evidence, first: Evidence, lines: int) -> int:
+    """Pairs in all, of a line that is as noisy as `spread` and lost what its first pairs say.
+
+    `lines` are those of the suite.
+    """
+    level = FALSE_ALARMS / lines
     # A loss far beyond the limit needs no more pairs than half of it would.
     loss = max(first.rule.limit_loss, first.spread.mean / 2)
     if detectable(spread, level) <= loss:
@@ -111,10 +122,14 @@ def _needed(spread: Evidence, first: Evidence, lines: Mapping[Line, Evidence]) -
     return min(runs_needed(spread, level, loss) or MOST_PAIRS, MOST_PAIRS)
 
 
-def verdicts(first: Mapping[Line, Evidence], fresh: Mapping[Line, Evidence]) -> list[Verdict]:
-    """Of all lines: the fresh pairs where there are any, else the first ones."""
-    decided = {each.line: each for each in decide(list(fresh.values()))}
-    return [decided.get(line) or _without_fresh(each) for line, each in first.items()]
+def verdicts(
+    first: Mapping[Line, Evidence], fresh: Mapping[Line, Evidence], others: Sequence[Found] = ()
+) -> list[Verdict]:
+    """Of all lines: the fresh pairs where there are any, else the first ones; then the others."""
+    decided = decide([*fresh.values(), *others])
+    of_fresh = {each.line: each for each in decided[: len(fresh)]}
+    timed = [of_fresh.get(line) or _without_fresh(each) for line, each in first.items()]
+    return [*timed, *decided[len(fresh) :]]
 
 
 def _passes(first: Evidence) -> bool:

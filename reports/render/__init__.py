@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from reports.aside import MANY, aside
+from reports.aside import aside
 from reports.collector import resting
 from reports.errors import ReportError
 from reports.render.csv_files import render_csv
@@ -36,9 +36,9 @@ def write_report(report: Report, folder: Path, formats: Sequence[str] = ()) -> l
     if unknown:
         raise ReportError(f"unknown format {unknown[0]!r}; known: {', '.join(FORMATS)}")
     first, *others = formats or FORMATS
-    others_too = partial(_written, report, folder, others)
-    written_aside = aside(others_too) if report.counts.planned > MANY else others_too
-    return [*_written(report, folder, [first]), *written_aside()]
+    work = partial(_written, report, folder, others)
+    with aside(work, report.counts.planned) as written_aside:
+        return [*_written(report, folder, [first]), *written_aside()]
 
 
 def _written(report: Report, folder: Path, formats: Iterable[str]) -> list[Path]:

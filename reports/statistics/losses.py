@@ -26,6 +26,7 @@ from reports.statistics.intervals import (
 
 TRIMMED = 0.2
 """Share of the runs that is cut off at either end."""
+HALF = 0.5
 FEWEST_TRIMMED = 6
 """With fewer runs nothing is cut off: too little would be left to know their spread by."""
 
@@ -118,8 +119,9 @@ def right_no_more(baseline: Items, candidate: Items) -> float:
 
     For the same weights scored twice: McNemar's test, exact and one-sided.
     """
-    lost = int(((baseline == 1) & (candidate == 0)).sum())
-    won = int(((baseline == 0) & (candidate == 1)).sum())
+    # Right is 1 and wrong 0 but for what rounding the mean left.
+    before, after = baseline > HALF, candidate > HALF
+    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
     return float(binom.sf(lost - 1, lost + won, 0.5)) if lost else 1.0
 
 

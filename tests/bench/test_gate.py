@@ -18,6 +18,8 @@ from tests.bench.command import ROOT, offsite_bench
 
 SUITE = ("quickstart", "--profile", "smoke", "-k", "tiny-vit", "--set", "evaluate.examples=64")
 TRAINING = "offsite/training.py"
+CALL = "on_step(number, here)"
+"""What a training does there after every step."""
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +150,18 @@ def test_a_future_baseline_is_refused_before_anything_runs(check: Callable[..., 
     assert "schema 99" in done.stderr
 
 
+@pytest.mark.parametrize("place", ["b.json/x.xml", "."])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(
+    check: Callable[..., Any], tmp_path: Path, place: str
+):
+    """Hours of runs would end without their verdicts."""
+    done = check(lambda content: None, "--junit", tmp_path / place)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert str(tmp_path / place) in done.stderr
+
+
 def test_calibrate_keeps_sessions(saved: tuple[Path, Path], tmp_path: Path):
     """Each call is a session of new runs; the table says how noisy the machine is."""
     results = tmp_path / "results"
@@ -160,7 +174,7 @@ def test_calibrate_keeps_sessions(saved: tuple[Path, Path], tmp_path: Path):
         sessions = json.loads(path.read_text())["sessions"]
         assert [len(session["lines"][0]["values"]) for session in sessions] == [4] * number
     assert "throughput_samples" in done.stdout
-    assert "of the difference of two sessions" in " ".join(done.stdout.split())
+    assert "of the difference of two days" in " ".join(done.stdout.split())
 
 
 def clone_of(root: Path, clone: Path) -> Path:
@@ -189,9 +203,8 @@ def slow_down(clone: Path, seconds: float) -> None:
     """Make every training step take longer, without touching any version."""
     path = clone / TRAINING
     text = path.read_text()
-    call = "on_step(number, here)"
-    assert text.count(call) == 1
-    path.write_text(text.replace(call, f"(__import__('time').sleep({seconds}), {call})"))
+    assert text.count(CALL) == 1
+    path.write_text(text.replace(CALL, f"(__import__('time').sleep({seconds}), {CALL})"))
 
 
 def run_there(clone: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -224,6 +237,25 @@ def test_a_slower_step_regresses_though_no_version_and_no_store_changed(
         if v["metric"] == "throughput_samples" and v["verdict"] == "REGRESSED"
     }
     assert slow == {"tune", "finetune"}
+
+
+@pytest.mark.slow
+def test_code_that_cannot_train_is_missing_results(checkout: Path, tmp_path: Path):
+    """Exit 3, every line with its reason, and nothing that could be kept as a baseline."""
+    kept = ("--results", tmp_path / "results", "--baseline", tmp_path / "b.json", "--runs", "1")
+    suite = (*SUITE, "-k", "tiny-vit and s0")
+    assert run_there(checkout, "baseline", "save", *suite, *kept).returncode == 0
+    path = checkout / TRAINING
+    path.write_text(path.read_text().replace(CALL, "1 / 0"))
+    done = run_there(checkout, "check", *suite, *kept, "--json")
+    assert done.returncode == 3, done.stdout + done.stderr
+    verdicts = json.loads(done.stdout)
+    assert {v["verdict"] for v in verdicts if v["stage"] != "evaluate"} == {"MISSING"}
+    assert all("division by zero" in v["reason"] for v in verdicts if v["stage"] == "finetune")
+    assert {v["verdict"] for v in verdicts if v["setting"] == "full_zero_shot"} == {"PASS"}
+    again = run_there(checkout, "baseline", "save", *suite, *kept)
+    assert again.returncode == 3
+    assert "division by zero" in again.stderr
 
 
 @pytest.mark.slow

@@ -23,6 +23,12 @@ class FakeExecutor:
 
     known_until = 1000
     """Repeat from which on the driver does not tell the clock."""
+    fails: frozenset[int] = frozenset()
+    """Repeats that fail in the candidate."""
+    batch_size = 8
+    """Of the candidate."""
+    follows = 1.0
+    """How far the speed follows the clock."""
 
     def __init__(self, python: tuple[str, ...]) -> None:
         self.clock = float(python[0])
@@ -38,12 +44,19 @@ class FakeExecutor:
         """One stage leaves its record."""
         digest, _, number = name.partition(".")
         repeat = int(number or 0)
+        is_candidate = self.clock == 1740
+        if is_candidate and repeat in self.fails:
+            return 1
         clock, value = self.clock * np.exp(self.draw.normal(0, (0.0005, 0.002)))
+        value *= (1980 / self.clock) ** (1 - self.follows)
+        params = {"train": {"batch_size": self.batch_size if is_candidate else 8}}
+        params |= {"new": {"option": 1}} if is_candidate else {}
         metric = Metric(metric="throughput_samples", value=value, unit="samples/s", better="higher")
         state = {"clock": {"median": clock}} if repeat < self.known_until else {}
         facts = {"memory": {"phases": {"train": {"gpu_state": state}}}}
         store = SyntheticStore(root)
-        store.save(store.record(digest, "finetune", metric, repeat=repeat, facts=facts))
+        record = store.record(digest, "finetune", metric, repeat=repeat, facts=facts, params=params)
+        store.save(record)
         return 0
 
 
@@ -84,3 +97,31 @@ def test_one_pair_without_a_clock_and_time_decides(
     found = compared(arms)
     assert found.word == "REGRESSED"
     assert "MHz" not in found.sentence
+
+
+def test_the_same_speed_passes(arms: list[Arm], monkeypatch: pytest.MonkeyPatch):
+    """An option that only the candidate knows is its own affair."""
+    monkeypatch.setattr(FakeExecutor, "follows", 0.0)
+    monkeypatch.setattr(FakeExecutor, "known_until", 0)
+    assert compared(arms).word == "PASS"
+
+
+@pytest.mark.parametrize("fails", [{3}, {9}, set(range(2, 200, 2)), set(range(8, 200))])
+def test_runs_that_fail_are_no_pass(
+    arms: list[Arm], monkeypatch: pytest.MonkeyPatch, fails: set[int]
+):
+    """One of the first pairs, a fresh one, every second, all but one: it says how many."""
+    monkeypatch.setattr(FakeExecutor, "known_until", 0)
+    monkeypatch.setattr(FakeExecutor, "fails", frozenset(fails))
+    found = compared(arms)
+    assert found.word == "MISSING"
+    assert "runs of the candidate failed" in found.sentence
+
+
+def test_another_batch_size_is_no_comparison(arms: list[Arm], monkeypatch: pytest.MonkeyPatch):
+    """Each side reads the suite of its own revision."""
+    monkeypatch.setattr(FakeExecutor, "follows", 0.0)
+    monkeypatch.setattr(FakeExecutor, "batch_size", 16)
+    found = compared(arms)
+    assert found.word == "INCONCLUSIVE"
+    assert "train.batch_size 8 became 16" in found.sentence

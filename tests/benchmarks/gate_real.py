@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.command import ROOT
-from tests.bench.test_gate import TRAINING, clone_of, git, run_there
+from tests.bench.test_gate import CALL, TRAINING, clone_of, git, run_there
 
 SUITE = """\
 schema: 1
@@ -38,7 +38,6 @@ train: {{learning_rate: 1.0e-3, batch_size: 32, max_steps: {steps}}}
 evaluate: {{examples: 16}}
 """
 STEPS = 60
-CALL = "on_step(number, here)"
 KINDS = ("slower", "same", "drift")
 MINUTES = 6
 """After which a drift is as large as it gets."""

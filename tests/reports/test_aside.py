@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
+from functools import partial
 
 import pytest
 
-from reports.aside import aside
+from reports.aside import MANY, aside
 from reports.figures.picture import Gallery, Picture
 
 DRAWN = Gallery(
@@ -27,7 +29,8 @@ def test_a_copy_works():
         worked_here.append(os.getpid())
         return DRAWN
 
-    assert aside(work)() == DRAWN
+    with aside(work, MANY + 1) as wait:
+        assert wait() == DRAWN
     assert worked_here == []
 
 
@@ -37,8 +40,7 @@ def test_what_fails_there_fails_here(capfd):
     def work() -> Gallery:
         raise ZeroDivisionError
 
-    wait = aside(work)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError), aside(work, MANY + 1) as wait:
         wait()
 
 
@@ -51,31 +53,61 @@ def test_a_copy_that_dies_costs_nothing_but_time():
             os._exit(9)
         return DRAWN
 
-    assert aside(work)() == DRAWN
+    with aside(work, MANY + 1) as wait:
+        assert wait() == DRAWN
 
 
-def test_without_copies_of_processes_work_waits(monkeypatch):
-    """On other systems it is done when it is asked for."""
-    monkeypatch.delattr(os, "fork")
-    assert aside(lambda: DRAWN)() == DRAWN
+def test_few_stages_are_no_work_for_two():
+    """A copy costs more than it saves."""
+    with aside(os.getpid, MANY) as wait:
+        assert wait() == os.getpid()
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_without_a_copy_work_waits(monkeypatch, missing: bool):
+    """On other systems, and where no more processes are allowed."""
+
+    def fork() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    if missing:
+        monkeypatch.delattr(os, "fork")
+    else:
+        monkeypatch.setattr(os, "fork", fork)
+    before = len(os.listdir("/proc/self/fd"))
+    with aside(os.getpid, MANY + 1) as wait:
+        assert wait() == os.getpid()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_error_meanwhile_leaves_nothing_behind(monkeypatch):
+    """No process that goes on, and no pipe that stays open."""
+    fork, children = os.fork, []
+    monkeypatch.setattr(os, "fork", lambda: children.append(fork()) or children[-1])
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ZeroDivisionError), aside(partial(time.sleep, 60), MANY + 1):
+        raise ZeroDivisionError
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(children[0], os.WNOHANG)
 
 
 def test_a_report_of_many_stages_is_made_by_two(monkeypatch, tmp_path):
     """And is the same, page and all."""
-    from reports import render
-    from reports import report as module
+    from reports import aside as module
+    from reports.render import write_report
+    from reports.report import build_report
     from reports.results import read_plan
     from tests.reports.synthetic_store import SyntheticStore, fill
 
     plan = read_plan(fill(SyntheticStore(tmp_path)))
-    here = module.build_report(tmp_path, plan)
+    here = build_report(tmp_path, plan)
     monkeypatch.setattr(module, "MANY", 3)
-    monkeypatch.setattr(render, "MANY", 3)
-    there = module.build_report(tmp_path, plan)
+    there = build_report(tmp_path, plan)
     assert there.pictures == here.pictures
     assert here.pictures
-    render.write_report(here, tmp_path / "here")
-    render.write_report(there, tmp_path / "there")
+    write_report(here, tmp_path / "here")
+    write_report(there, tmp_path / "there")
     names = [path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*.*")]
     assert len(names) > 10
     for name in names:

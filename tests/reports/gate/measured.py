@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.gate.baseline import Baseline, Line, Measured, Run
+from reports.gate.baseline import Baseline, Line, Measured, Missing, Run
 from reports.items import pack_items
 from reports.statistics.intervals import Items
 
@@ -86,7 +86,9 @@ def read(nats: Items, line: Line = PERPLEXITY) -> Measured:
     )
 
 
-def baseline(*measured: Measured, machine: str = "here", missing: Sequence[str] = ()) -> Baseline:
+def baseline(
+    *measured: Measured, machine: str = "here", missing: Sequence[Missing] = ()
+) -> Baseline:
     """All of a suite."""
     return Baseline(
         schema=1,

@@ -90,6 +90,72 @@ def test_a_seed_that_is_there_twice_is_refused(saved: Baseline, tmp_path: Path):
         read_baseline(path)
 
 
+def forged(saved: Baseline, tmp_path: Path, line: int, change: dict[str, object]) -> Path:
+    """The file with something of the first run of a line replaced."""
+    content = json.loads(saved.to_bytes())
+    run = content["measured"][line]["runs"][0]
+    items = change.pop("items", None)
+    run |= change
+    if isinstance(items, dict):
+        run["items"] |= items
+    path = tmp_path / "b.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        {"values": "A"},
+        {"values": ""},
+        {"count": 400},
+        {"count": 504},
+        {"count": 10**12},
+        {"count": 0},
+        {"count": -5},
+        {"encoding": "float32"},
+        {"weights": "AAAA"},
+    ],
+)
+def test_items_that_do_not_make_the_value_are_refused(
+    saved: Baseline, tmp_path: Path, items: dict[str, object]
+):
+    """Nobody measured them: a line, no traceback."""
+    with pytest.raises(BadBaseline, match="items do not make") as error:
+        read_baseline(forged(saved, tmp_path, 1, {"items": items}))
+    assert "\n" not in str(error.value)
+
+
+def test_a_value_that_its_items_do_not_make_is_refused(saved: Baseline, tmp_path: Path):
+    """A baseline made worse by hand."""
+    with pytest.raises(BadBaseline, match=r"do not make 0\.1"):
+        read_baseline(forged(saved, tmp_path, 1, {"value": 0.1}))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_what_has_no_ratio_is_refused(saved: Baseline, tmp_path: Path, value: float):
+    """A speed of nothing would make any speed a gain."""
+    with pytest.raises(BadBaseline, match="is not above 0"):
+        read_baseline(forged(saved, tmp_path, 0, {"value": value}))
+
+
+def test_lines_without_runs_and_lines_that_are_there_twice_are_refused(
+    saved: Baseline, tmp_path: Path
+):
+    """Neither is what a suite leaves; nor is nothing."""
+    path = tmp_path / "b.json"
+    whole = json.loads(saved.to_bytes())
+    empty = [{**whole["measured"][0], "runs": []}]
+    for measured, says in (
+        (empty, "no run"),
+        (whole["measured"] * 2, "twice"),
+        ([], "nothing was measured"),
+    ):
+        path.write_text(json.dumps({**whole, "measured": measured}))
+        with pytest.raises(BadBaseline, match=says):
+            read_baseline(path)
+
+
 def test_gathered_from_a_store(tmp_path: Path):
     """The main metric of every evaluation, speed and memory of every training; no more."""
     plan = read_plan(fill(SyntheticStore(tmp_path)))
@@ -108,7 +174,26 @@ def test_what_failed_is_named(tmp_path: Path):
     """A case that has no record is missing from the baseline, with its reason."""
     plan = read_plan(fill(SyntheticStore(tmp_path)))
     found = gather(read_stages(tmp_path, plan), suite="s", profile=None, machine="m")
-    assert any("oom_host" in each for each in found.missing)
+    assert any("oom_host" in each.text for each in found.missing)
+
+
+def test_some_runs_that_failed_are_missing(tmp_path: Path):
+    """Three of five are not what was asked for."""
+    plan = read_plan(fill(SyntheticStore(tmp_path)))
+    runs = read_stages(tmp_path, plan)
+    found = gather(runs, suite="s", profile=None, machine="m", repeats=5)
+    places = {each.place.stage for each in found.missing if "of 5 runs" in each.why}
+    assert places == {"tune", "finetune"}
+
+
+def test_nothing_at_all_is_all_missing(tmp_path: Path):
+    """Code that cannot run anything is judged, not refused."""
+    store = SyntheticStore(tmp_path)
+    store.plan("finetune", model="m", task="t", tuning="full", seed=3)
+    runs = read_stages(tmp_path, read_plan(store.save_plan()))
+    found = gather(runs, suite="s", profile=None, machine="m")
+    assert found.measured == ()
+    assert [each.text for each in found.missing] == ["m full t finetune seed 3: not run"]
 
 
 SPEED = Metric(metric="throughput_samples", value=9.0, unit="samples/s", better="higher")
@@ -180,17 +265,33 @@ def test_a_clock_that_has_no_logarithm_is_refused(
     assert "\n" not in str(error.value)
 
 
-def test_several_commits_are_no_baseline(tmp_path: Path):
-    """What two versions of the code measured is the work of neither."""
+@pytest.mark.parametrize("change", ["code", "python", "packages", "commit"])
+def test_several_codes_are_no_baseline(tmp_path: Path, change: str):
+    """What two states of the code or its packages measured is the work of neither."""
+    store = SyntheticStore(tmp_path)
+    metric = Metric(metric="acc", value=0.5, unit="fraction", better="higher")
+    for seed, what in enumerate(("a", "b")):
+        digest = store.plan("evaluate", model="m", task="t", setting="plug_in", seed=seed)
+        record = store.record(digest, "evaluate", metric)
+        # Old records know their commit alone; where the code is known the commit is only a name.
+        known = {} if change == "commit" else {"code": "c"}
+        store.save(record.model_copy(update={"environment": {**known, change: what}}))
+    runs = read_stages(tmp_path, read_plan(store.save_plan()))
+    with pytest.raises(BadBaseline, match="2 states of the code"):
+        gather(runs, suite="s", profile=None, machine="m")
+
+
+def test_commits_with_the_same_code_are_one(tmp_path: Path):
+    """A change of a document measures nothing else."""
     store = SyntheticStore(tmp_path)
     metric = Metric(metric="acc", value=0.5, unit="fraction", better="higher")
     for seed, commit in enumerate(("a" * 40, "b" * 40)):
         digest = store.plan("evaluate", model="m", task="t", setting="plug_in", seed=seed)
         record = store.record(digest, "evaluate", metric)
-        store.save(record.model_copy(update={"environment": {"commit": commit}}))
+        environment = {"commit": commit, "code": "c"}
+        store.save(record.model_copy(update={"environment": environment}))
     runs = read_stages(tmp_path, read_plan(store.save_plan()))
-    with pytest.raises(BadBaseline, match="several commits"):
-        gather(runs, suite="s", profile=None, machine="m")
+    assert gather(runs, suite="s", profile=None, machine="m").commit == "b" * 40
 
 
 def test_scores_alone(saved: Baseline):

@@ -286,7 +286,7 @@ def in_turn(cost: float, clocks: Pair, follows: float = 1.0) -> Verdict:
     for count in (6, 30):
         values, mhz = pairs(cost, clocks, count, follows)
         rounds.append({SPEED: evidence(SPEED, values, "higher", clocks=mhz)})
-    fresh = rounds[1] if pairs_to_make(rounds[0]) else {}
+    fresh = rounds[1] if pairs_to_make(rounds[0], len(rounds[0])) else {}
     (found,) = verdicts(rounds[0], fresh)
     return found
 
@@ -304,7 +304,7 @@ def test_a_clock_that_varies_takes_no_fresh_pairs():
     values = [(100 * math.exp(own), 100.0) for own in SPREAD[:6]]
     mhz = [(1980.0 * math.exp(move), 1980.0) for move in (0.03, -0.03, -0.03, 0.03, 0.03, -0.03)]
     first = {SPEED: evidence(SPEED, values, "higher", clocks=mhz)}
-    assert pairs_to_make(first) == {}
+    assert pairs_to_make(first, len(first)) == {}
     (found,) = verdicts(first, {})
     assert found.word == "PASS"
     assert found.detectable is not None

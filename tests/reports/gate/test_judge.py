@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from reports.gate.baseline import Measured
+from reports.gate.baseline import Measured, Missing
 from reports.gate.judge import Verdict, judge
 from reports.gate.noise import Noise, Session, Values
 from tests.reports.gate.measured import (
     MEMORY,
+    PLUG_IN,
     SETUP,
     SPEED,
     answered,
@@ -193,9 +194,61 @@ def test_another_batch_size_is_no_comparison():
 
 def test_a_missing_line_is_missing():
     """What the baseline has and the suite no longer is no pass."""
-    (found,) = judge(baseline(timed(STEADY)), baseline(missing=("finetune m: oom_host: full",)))
+    lost = Missing(place=SPEED.place, seed=2, why="oom_host: full")
+    (found,) = judge(baseline(timed(STEADY)), baseline(missing=[lost]))
     assert found.word == "MISSING"
-    assert "oom_host: full" in found.sentence
+    assert found.sentence == "seed 2: oom_host: full"
+
+
+def test_a_seed_that_failed_is_no_pass():
+    """What is left of the line proves nothing of the seed that failed."""
+    given = answers(np.random.default_rng(0), seeds=3, items=500, seed_sd=0.01)
+    lost = Missing(place=PLUG_IN.place, seed=2, why="crashed: no reason given")
+    others = Missing(place=PLUG_IN.place.model_copy(update={"task": "u"}), why="timeout: 3 s")
+    found = judge(
+        baseline(answered(given), timed(STEADY)),
+        baseline(answered(given[:2]), timed(STEADY), missing=[lost, others]),
+    )
+    assert [each.word for each in found] == ["MISSING", "INCONCLUSIVE", "MISSING"]
+    assert found[0].sentence == "seed 2: crashed: no reason given"
+    assert found[2].sentence == "timeout: 3 s"
+
+
+def test_a_reason_is_that_of_the_line_itself():
+    """`tune` is in `finetune`, and other models fail for other reasons."""
+    elsewhere = Missing(place=SPEED.place.model_copy(update={"model": "n"}), why="oom_host: 40 GB")
+    own = Missing(place=SPEED.place, why="crashed: own reason")
+    found = judge(baseline(timed(STEADY)), baseline(missing=[elsewhere, own]))
+    assert found[0].sentence == "crashed: own reason"
+
+
+def test_another_direction_is_no_comparison():
+    """Else a loss is a gain."""
+    for change in ({"better": "lower"}, {"unit": "points"}):
+        found = verdict(timed(STEADY).model_copy(update=change), timed(STEADY))
+        assert found.word == "INCONCLUSIVE"
+        assert "became" in found.sentence
+
+
+def test_a_loss_of_the_same_weights_within_the_margin_is_none():
+    """14 of 20,000 answers are sure, and less than counts."""
+    before = np.ones((1, 20_000))
+    after = before.copy()
+    after[0, :14] = 0
+    found = verdict(answered(before, weights="w"), answered(after, weights="w"))
+    assert found.word == "PASS"
+    after[0, :100] = 0
+    assert verdict(answered(before, weights="w"), answered(after, weights="w")).word == "REGRESSED"
+
+
+def test_rounding_does_not_hide_answers_from_the_exact_test():
+    """A value that another program rounded still has its answers."""
+    before = answered(np.ones((1, 400)), weights="w")
+    after = np.ones((1, 400))
+    after[0, :20] = 0
+    run = before.runs[0].model_copy(update={"value": 0.999999})
+    found = verdict(before.model_copy(update={"runs": (run,)}), answered(after, weights="w"))
+    assert found.word == "REGRESSED"
 
 
 def test_a_new_line_is_not_judged():

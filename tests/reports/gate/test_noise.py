@@ -68,6 +68,48 @@ def test_read_back(tmp_path: Path):
     assert read_noise(path, "here") == Noise(machine="here")
     path.write_bytes(found.to_bytes())
     assert read_noise(path, "here") == found
-    path.write_text("{}")
-    with pytest.raises(ReportError, match="not a noise model"):
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not a noise model"),
+        ("{}", "schema None; this version reads 1"),
+        ('{"schema": 2}', "schema 2; this version reads 1"),
+        ('{"schema": 1, "machine": 3}', "machine: "),
+    ],
+)
+def test_what_is_no_noise_model_is_refused(tmp_path: Path, text: str, says: str):
+    """In one line; a newer one is not to be deleted."""
+    path = tmp_path / "n.json"
+    path.write_text(text)
+    with pytest.raises(ReportError, match=says) as error:
         read_noise(path, "here")
+    assert "\n" not in str(error.value)
+    assert ("delete" in str(error.value)) is ("schema" not in str(error.value))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ReportError, match="directory"):
+        read_noise(path, "here")
+
+
+def test_a_value_of_nothing_is_refused(tmp_path: Path):
+    """It has no logarithm."""
+    path = tmp_path / "n.json"
+    path.write_text(noise([1.0, 1.1]).to_bytes().decode().replace("1.1", "0.0"))
+    with pytest.raises(ReportError, match="greater than 0"):
+        read_noise(path, "here")
+
+
+def test_sessions_of_one_day_are_one():
+    """Minutes later nothing has drifted yet."""
+    lines = [(Values(line=SPEED, values=(mean, mean * 1.001)),) for mean in (1.0, 1.1, 1.0, 1.2)]
+    times = ("2026-01-01T10:00", "2026-01-01T10:05", "2026-01-02T10:00", "2026-01-03T10:00")
+    found = Noise(machine="here")
+    for started, line in zip(times, lines, strict=True):
+        found = found.with_session(Session(started=started, commit="c", lines=line))
+    drift = found.drift(SPEED)
+    assert drift is not None
+    assert drift.freedom == 2
+    first_two = Noise(machine="here", sessions=found.sessions[:3])
+    assert first_two.drift(SPEED) is None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from reports.gate.baseline import Line
+from reports.gate.judge import Verdict
 from reports.gate.staged import (
     FEWEST_PAIRS,
     FIRST_PAIRS,
@@ -17,7 +20,7 @@ from reports.gate.staged import (
     pairs_to_make,
     verdicts,
 )
-from tests.reports.gate.measured import MEMORY, SPEED
+from tests.reports.gate.measured import MEMORY, PERPLEXITY, PLUG_IN, SPEED
 
 
 def pairs(count: int, *, loss: float, spread: float, seed: int = 0) -> list[Pair]:
@@ -36,14 +39,14 @@ def first(loss: float, spread: float, seed: int = 0, line: Line = SPEED):
 def test_a_steady_line_passes_at_once():
     """Six pairs that agree rule out 5 %."""
     given = first(0.0, 0.002)
-    assert pairs_to_make(given) == {}
+    assert pairs_to_make(given, len(given)) == {}
     assert [each.word for each in verdicts(given, {})] == ["PASS"]
 
 
 def test_a_slow_line_is_looked_at_again_and_convicted_by_fresh_pairs():
     """5 % slower: never said on the first pairs alone."""
     given = first(0.05, 0.005)
-    assert FEWEST_PAIRS <= pairs_to_make(given)[SPEED] <= MOST_PAIRS
+    assert FEWEST_PAIRS <= pairs_to_make(given, len(given))[SPEED] <= MOST_PAIRS
     fresh = {SPEED: evidence(SPEED, pairs(20, loss=0.05, spread=0.005, seed=1), "higher")}
     assert [each.word for each in verdicts(given, fresh)] == ["REGRESSED"]
 
@@ -57,14 +60,14 @@ def test_fresh_pairs_acquit():
 
 def test_a_noisy_line_needs_more_pairs():
     """The more noise, the more pairs, up to what anybody would wait for."""
-    few, many = (pairs_to_make(first(0.0, spread))[SPEED] for spread in (0.02, 0.2))
+    few, many = (pairs_to_make(first(0.0, spread), 1)[SPEED] for spread in (0.02, 0.2))
     assert FEWEST_PAIRS <= few <= many
     assert many == MOST_PAIRS
 
 
 def test_a_gross_loss_needs_few_pairs_on_a_noisy_machine():
     """Twice as slow is seen with the fewest, where 5 % would take the most."""
-    asked = [pairs_to_make(first(loss, 0.1))[SPEED] for loss in (1.0, 0.05)]
+    asked = [pairs_to_make(first(loss, 0.1), 1)[SPEED] for loss in (1.0, 0.05)]
     assert asked == [FEWEST_PAIRS, MOST_PAIRS]
 
 
@@ -91,7 +94,7 @@ def test_a_drift_across_the_session_is_no_regression():
 def test_lines_keep_their_own_rounds():
     """One line decided at once, the other again."""
     given = {**first(0.0, 0.002), **first(0.1, 0.005, seed=2, line=MEMORY)}
-    asked = pairs_to_make(given)
+    asked = pairs_to_make(given, len(given))
     assert list(asked) == [MEMORY]
 
 
@@ -99,17 +102,49 @@ def test_pairs_that_are_farther_apart_than_the_first_ones_were_are_added_to():
     """However good or bad they look: only how far apart they are counts."""
     given = first(0.05, 0.004)
     added = [
-        pairs_to_add(given, {SPEED: evidence(SPEED, pairs(20, loss=loss, spread=0.06), "higher")})
+        pairs_to_add(
+            given, {SPEED: evidence(SPEED, pairs(20, loss=loss, spread=0.06), "higher")}, 1
+        )
         for loss in (0.0, 0.05, 0.2)
     ]
     assert added[0][SPEED] > 0
     assert added == [added[0]] * 3
     alike = evidence(SPEED, pairs(20, loss=0.05, spread=0.002), "higher")
-    assert pairs_to_add(given, {SPEED: alike}) == {}
+    assert pairs_to_add(given, {SPEED: alike}, 1) == {}
 
 
 def test_a_suspicious_line_without_fresh_pairs_does_not_pass():
     """None of its runs went through."""
     given = first(0.1, 0.005)
-    assert pairs_to_make(given)
+    assert pairs_to_make(given, len(given))
     assert verdicts(given, {})[0].word == "MISSING"
+
+
+def test_one_pair_left_is_no_pass():
+    """Whatever it says: nothing is known of the spread."""
+    given = first(0.1, 0.005)
+    (found,) = verdicts(given, {SPEED: evidence(SPEED, [(100.0, 97.5)], "higher")})
+    assert found.word == "INCONCLUSIVE"
+    assert "one pair says nothing" in found.sentence
+
+
+def test_a_memory_that_is_the_same_in_every_run_is_convicted():
+    """An allocator counts exactly: equal pairs are no lack of a measurement."""
+    more = [(100.0, 110.0)] * 6
+    given = {MEMORY: evidence(MEMORY, more, "lower")}
+    assert [each.word for each in verdicts(given, given)] == ["REGRESSED"]
+    same = {MEMORY: evidence(MEMORY, [(100.0, 100.0)] * 6, "lower")}
+    assert [each.word for each in verdicts(same, {})] == ["PASS"]
+
+
+def test_all_lines_are_one_suite():
+    """Those that are not run in turn count in the correction, and have their verdicts last."""
+    given = first(0.02, 0.005)
+    fresh = {SPEED: evidence(SPEED, pairs(20, loss=0.02, spread=0.005), "higher")}
+    (alone,) = verdicts(given, fresh)
+    other = replace(fresh[SPEED], line=PLUG_IN)
+    missing = Verdict(line=PERPLEXITY, word="MISSING", sentence="s")
+    timed, *others = verdicts(given, fresh, [other, missing])
+    assert [each.line for each in others] == [PLUG_IN, PERPLEXITY]
+    assert alone.probability is not None
+    assert timed.probability == pytest.approx(2 * alone.probability)
