@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reports.comparison import MEMORIES, QUALITY, THROUGHPUTS
 from reports.errors import ReportError
+from reports.gate.kept import SCHEMA, read_kept
 from reports.gate.rules import rule_of
 from reports.items import is_made_of, scores_by_item
 from reports.record import TRAININGS, ItemScores, Metric, Record, canonical
 from reports.results import Labels, PlannedStage, StageRun
 from reports.statistics.intervals import Better, Scores
 
-SCHEMA = 1
 BENCHMARK = "benchmark"
 """Stands for the stage of a line that is no stage of ours: a file of pytest-benchmark's."""
 CLOSED = ConfigDict(extra="forbid", frozen=True)
@@ -28,10 +28,6 @@ MADE_BY = ("code", "python", "packages")
 """What of a record's environment makes it the work of one state of the code."""
 OWN = frozenset({"seed", "checkpoint"})
 """Parameters in which the runs of one line differ."""
-
-
-class BadBaseline(ReportError):
-    """A baseline that nothing can be compared with."""
 
 
 class Line(BaseModel):
@@ -169,26 +165,15 @@ def read_baseline(path: Path) -> Baseline:
     """Read a baseline file.
 
     Raises:
-        BadBaseline: it is none, is damaged, or of a schema this version does not read.
+        ReportError: it is none, is damaged, or of a schema this version does not read.
     """
     try:
-        content = json.loads(path.read_bytes(), parse_constant=_refuse)
-    except OSError as error:
-        raise BadBaseline(f"{path}: {error.strerror}; `baseline save` writes one") from None
-    except (ValueError, RecursionError) as error:
-        raise BadBaseline(f"{path}: not a baseline ({error})") from None
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        raise BadBaseline(f"{path}: baseline schema {schema!r}; this version reads {SCHEMA}")
-    try:
-        found = Baseline.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "baseline"
-        raise BadBaseline(f"{path}: {where}: {first['msg']}") from None
+        found = read_kept(path, Baseline, "baseline")
+    except FileNotFoundError as error:
+        raise ReportError(f"{path}: {error.strerror}; `baseline save` writes one") from None
     wrong = next(_contradictions(found), None)
     if wrong:
-        raise BadBaseline(f"{path}: {wrong}")
+        raise ReportError(f"{path}: {wrong}")
     return found
 
 
@@ -226,13 +211,13 @@ def gather(
         repeats: how often what is timed was to be run; as often as the plan says if not given.
 
     Raises:
-        BadBaseline: records of several codes.
+        ReportError: records of several codes.
     """
     found = list(runs)
     records = [record for run in found for record in run.records]
     codes = {_code(record) for record in records}
     if len(codes) > 1:
-        raise BadBaseline(f"records of {len(codes)} states of the code or its packages, not of one")
+        raise ReportError(f"records of {len(codes)} states of the code or its packages, not of one")
     # Commits with the same code are one: what it says in a document measures nothing.
     commits = {str(record.environment.get("commit") or ""): None for record in records}
     lines: dict[Line, list[Measured]] = {}
@@ -349,7 +334,3 @@ def _missing(runs: Iterable[StageRun], repeats: int | None) -> Iterator[Missing]
         if not have:
             why = f"{run.attempt.outcome}: {run.attempt.reason}" if run.attempt else "not run"
         yield Missing(place=_line(run.planned, ""), seed=run.planned.labels.seed, why=why)
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")

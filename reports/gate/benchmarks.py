@@ -16,8 +16,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reports.errors import ReportError
 from reports.flat import flat
-from reports.gate.baseline import BENCHMARK, BadBaseline, Baseline, Line, Measured, Run
+from reports.gate.baseline import BENCHMARK, Baseline, Line, Measured, Run
 from reports.record import canonical
 
 SUITE = "pytest-benchmark"
@@ -90,7 +91,7 @@ def read_benchmarks(paths: Sequence[Path]) -> Baseline:
         paths: the files, or folders with nothing else in `*.json`.
 
     Raises:
-        BadBaseline: a file is none of those, or they are not runs of the same benchmarks, by the
+        ReportError: a file is none of those, or they are not runs of the same benchmarks, by the
             same code on the same machine.
     """
     files = [(path, _read(path)) for path in _files(paths)]
@@ -115,7 +116,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         found = sorted(path.glob("*.json")) if path.is_dir() else [path]
         if not found:
-            raise BadBaseline(f"{path}: no *.json in this folder")
+            raise ReportError(f"{path}: no *.json in this folder")
         yield from found
 
 
@@ -123,20 +124,20 @@ def _read(path: Path) -> _File:
     try:
         file = _File.model_validate(json.loads(path.read_bytes()))
     except OSError as error:
-        raise BadBaseline(
+        raise ReportError(
             f"{path}: {error.strerror}; `pytest --benchmark-json FILE` writes one"
         ) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "top level"
-        raise BadBaseline(
+        raise ReportError(
             f"{path}: not a run of pytest-benchmark: {where}: {first['msg']}"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise BadBaseline(f"{path}: not a run of pytest-benchmark ({error})") from None
+        raise ReportError(f"{path}: not a run of pytest-benchmark ({error})") from None
     name, count = Counter(each.fullname for each in file.benchmarks).most_common(1)[0]
     if count > 1:
-        raise BadBaseline(f"{path}: {name} is there {count} times; a run has one value of each")
+        raise ReportError(f"{path}: {name} is there {count} times; a run has one value of each")
     return file
 
 
@@ -146,11 +147,11 @@ def _check_alike(files: Sequence[tuple[Path, _File]]) -> None:
     seen = {first.datetime: first_path}
     for path, file in others:
         if file.datetime in seen:
-            raise BadBaseline(f"{path} holds the same run as {seen[file.datetime]}")
+            raise ReportError(f"{path} holds the same run as {seen[file.datetime]}")
         seen[file.datetime] = path
         difference = _difference(first, file)
         if difference:
-            raise BadBaseline(f"{path} and {first_path} are not runs of the same: {difference}")
+            raise ReportError(f"{path} and {first_path} are not runs of the same: {difference}")
 
 
 def _difference(one: _File, other: _File) -> str:

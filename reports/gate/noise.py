@@ -14,15 +14,14 @@ from statistics import fmean
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from reports.errors import ReportError
 from reports.gate.baseline import Line, Positive
+from reports.gate.kept import read_kept
 from reports.statistics.certainty import reach
 from reports.statistics.intervals import Part
 from reports.statistics.losses import of_pairs, trimmed
 
-SCHEMA = 1
 FEWEST_SESSIONS = 3
 """With fewer, nothing is known of the drift."""
 SURE = 0.005
@@ -123,22 +122,9 @@ def read_noise(path: Path, machine: str) -> Noise:
         ReportError: the file is none of ours.
     """
     try:
-        content = json.loads(path.read_bytes())
+        return read_kept(path, Noise, "noise model")
     except FileNotFoundError:
         return Noise(machine=machine)
-    except OSError as error:
-        raise ReportError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ReportError(f"{path}: not a noise model ({error}); delete it") from None
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        raise ReportError(f"{path}: noise model of schema {schema!r}; this version reads {SCHEMA}")
-    try:
-        return Noise.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ReportError(f"{path}: {where}: {first['msg']}; delete it") from None
 
 
 def _in_turn(logs: Sequence[float]) -> list[tuple[float, float]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.gate.baseline import BadBaseline, Baseline, gather, read_baseline
+from reports.errors import ReportError
+from reports.gate.baseline import Baseline, gather, read_baseline
 from reports.record import Metric
 from reports.results import read_plan, read_stages
 from tests.reports.gate.measured import answered, baseline, timed
@@ -50,7 +51,7 @@ def test_a_foreign_baseline_is_refused(
     content = {**json.loads(saved.to_bytes()), **change}
     path = tmp_path / "b.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(BadBaseline, match=says) as error:
+    with pytest.raises(ReportError, match=says) as error:
         read_baseline(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
@@ -61,13 +62,13 @@ def test_no_baseline_at_all_is_refused(tmp_path: Path, text: str):
     """Half a file and other JSON."""
     path = tmp_path / "b.json"
     path.write_text(text)
-    with pytest.raises(BadBaseline):
+    with pytest.raises(ReportError):
         read_baseline(path)
 
 
 def test_an_absent_file_says_what_writes_one(tmp_path: Path):
     """Newcomers have none."""
-    with pytest.raises(BadBaseline, match="baseline save"):
+    with pytest.raises(ReportError, match="baseline save"):
         read_baseline(tmp_path / "none.json")
 
 
@@ -76,7 +77,7 @@ def test_numbers_that_are_none_are_refused(saved: Baseline, tmp_path: Path, cons
     """Nothing is worse than NaN, and nothing is better."""
     path = tmp_path / "b.json"
     path.write_text(saved.to_bytes().decode().replace("1.1", constant))
-    with pytest.raises(BadBaseline, match="is no number"):
+    with pytest.raises(ReportError, match="is no number"):
         read_baseline(path)
 
 
@@ -86,7 +87,7 @@ def test_a_seed_that_is_there_twice_is_refused(saved: Baseline, tmp_path: Path):
     content["measured"][1]["runs"] *= 2
     path = tmp_path / "b.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(BadBaseline, match="twice"):
+    with pytest.raises(ReportError, match="twice"):
         read_baseline(path)
 
 
@@ -121,21 +122,21 @@ def test_items_that_do_not_make_the_value_are_refused(
     saved: Baseline, tmp_path: Path, items: dict[str, object]
 ):
     """Nobody measured them: a line, no traceback."""
-    with pytest.raises(BadBaseline, match="items do not make") as error:
+    with pytest.raises(ReportError, match="items do not make") as error:
         read_baseline(forged(saved, tmp_path, 1, {"items": items}))
     assert "\n" not in str(error.value)
 
 
 def test_a_value_that_its_items_do_not_make_is_refused(saved: Baseline, tmp_path: Path):
     """A baseline made worse by hand."""
-    with pytest.raises(BadBaseline, match=r"do not make 0\.1"):
+    with pytest.raises(ReportError, match=r"do not make 0\.1"):
         read_baseline(forged(saved, tmp_path, 1, {"value": 0.1}))
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0])
 def test_what_has_no_ratio_is_refused(saved: Baseline, tmp_path: Path, value: float):
     """A speed of nothing would make any speed a gain."""
-    with pytest.raises(BadBaseline, match="is not above 0"):
+    with pytest.raises(ReportError, match="is not above 0"):
         read_baseline(forged(saved, tmp_path, 0, {"value": value}))
 
 
@@ -152,7 +153,7 @@ def test_lines_without_runs_and_lines_that_are_there_twice_are_refused(
         ([], "nothing was measured"),
     ):
         path.write_text(json.dumps({**whole, "measured": measured}))
-        with pytest.raises(BadBaseline, match=says):
+        with pytest.raises(ReportError, match=says):
             read_baseline(path)
 
 
@@ -260,7 +261,7 @@ def test_a_clock_that_has_no_logarithm_is_refused(
     path = tmp_path / "b.json"
     text = saved.to_bytes().decode()
     path.write_text(text.replace('"value": 1.1', f'"{field}": {value}, "value": 1.1'))
-    with pytest.raises(BadBaseline, match=rf"runs.1.{field}: Input should be") as error:
+    with pytest.raises(ReportError, match=rf"runs.1.{field}: Input should be") as error:
         read_baseline(path)
     assert "\n" not in str(error.value)
 
@@ -277,7 +278,7 @@ def test_several_codes_are_no_baseline(tmp_path: Path, change: str):
         known = {} if change == "commit" else {"code": "c"}
         store.save(record.model_copy(update={"environment": {**known, change: what}}))
     runs = read_stages(tmp_path, read_plan(store.save_plan()))
-    with pytest.raises(BadBaseline, match="2 states of the code"):
+    with pytest.raises(ReportError, match="2 states of the code"):
         gather(runs, suite="s", profile=None, machine="m")
 
 

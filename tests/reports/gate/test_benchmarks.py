@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from reports.gate.baseline import BadBaseline, read_baseline
+from reports.errors import ReportError
+from reports.gate.baseline import read_baseline
 from reports.gate.benchmarks import read_benchmarks
 from reports.gate.judge import judge
 from reports.gate.rules import SPEED, rule_of
@@ -167,7 +168,7 @@ def changed(content: dict[str, Any], where: str, value: object) -> dict[str, Any
 def test_runs_of_something_else_are_not_mixed(write: Write, where: str, value: object, says: str):
     """Other code, another machine, other benchmarks, another timer; one run copied."""
     paths = write(run(1, {"a": 1.0}), changed(run(2, {"a": 1.0}), where, value))
-    with pytest.raises(BadBaseline, match=says) as error:
+    with pytest.raises(ReportError, match=says) as error:
         read_benchmarks(paths)
     assert "\n" not in str(error.value)
 
@@ -190,7 +191,7 @@ def test_runs_of_something_else_are_not_mixed(write: Write, where: str, value: o
 def test_what_is_no_measurement_is_refused(write: Write, where: str, value: object, says: str):
     """One line with the file and the place in it."""
     paths = write(changed(run(1, {"a": 1.0, "b": 1.0}), where, value))
-    with pytest.raises(BadBaseline, match=says) as error:
+    with pytest.raises(ReportError, match=says) as error:
         read_benchmarks(paths)
     assert str(paths[0]) in str(error.value)
     assert "\n" not in str(error.value)
@@ -201,13 +202,13 @@ def test_no_json_at_all_is_refused(tmp_path: Path, text: str):
     """Half a file and other JSON."""
     path = tmp_path / "r.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    with pytest.raises(BadBaseline, match="not a run of pytest-benchmark"):
+    with pytest.raises(ReportError, match="not a run of pytest-benchmark"):
         read_benchmarks([path])
 
 
 def test_no_file_says_what_writes_one(tmp_path: Path):
     """A name mistyped, and an empty folder."""
-    with pytest.raises(BadBaseline, match="--benchmark-json"):
+    with pytest.raises(ReportError, match="--benchmark-json"):
         read_benchmarks([tmp_path / "none.json"])
-    with pytest.raises(BadBaseline, match=r"no \*\.json"):
+    with pytest.raises(ReportError, match=r"no \*\.json"):
         read_benchmarks([tmp_path])
