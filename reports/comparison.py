@@ -318,7 +318,9 @@ class Comparison:
     def better(self, metric: str) -> Better:
         """Which way a metric points, as its records say."""
         entries = (entry for found in self.entries.values() for entry in found)
-        points = next((entry.better for entry in entries if entry.metric == metric), "higher")
+        points = next((entry.better for entry in entries if entry.metric == metric), "")
+        if not points:
+            return usually_better(metric)
         return "lower" if points == "lower" else "higher"
 
     def _sources(self, setting: str, treatment: Treatment) -> list[tuple[str, Treatment]]:
@@ -352,6 +354,16 @@ class Comparison:
             ]
             self._seen[asked] = _observed(entries, upstream, matching)
         return self._seen[asked]
+
+
+def usually_better(metric: str) -> Better:
+    """Which way a metric points that nobody measured.
+
+    >>> [usually_better(each) for each in ("acc_norm", "perplexity", "throughput_samples")]
+    ['higher', 'lower', 'higher']
+    """
+    is_rate = metric in QUALITY and not metric.endswith("perplexity")
+    return "higher" if is_rate or metric.startswith(("throughput", "mfu")) else "lower"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +17,7 @@ from reports.crossed import crossed_scores
 from reports.figures.picture import Gallery, Picture
 from reports.provenance import Provenance, provenance
 from reports.record import Record
-from reports.results import UNREPORTED, PlanFile, StageRun, read_stages, rows
+from reports.results import UNREPORTED, PlanFile, StageRun, makers, read_stages, rows
 from reports.tables.appendix import parameters_table, runs_table
 from reports.tables.break_even import break_even_tables
 from reports.tables.cells import Table, one_line
@@ -137,7 +136,7 @@ def _drawn_and_further(found: Compared, blobs: Kept) -> tuple[Gallery, tuple[Tab
 
 
 def _busiest(runs: Iterable[StageRun]) -> str | None:
-    done = Counter(record.machine for run in runs for record in run.found)
+    done = makers(record for run in runs for record in run.found)
     return min(done, key=lambda name: (-done[name], name), default=None)
 
 

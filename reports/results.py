@@ -7,7 +7,7 @@ properties of a machine too, and are never carried over from one to another.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from glob import glob
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from reports.budget import Budget, budget_of
 from reports.collector import resting
 from reports.errors import BadRecord, ReportError
-from reports.record import ItemScores, Metric, Record, read_record
+from reports.record import TRAININGS, ItemScores, Metric, Record, read_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -298,6 +298,16 @@ def frame(
     )
 
 
+def makers(records: Iterable[Record]) -> Counter[str]:
+    """How much each machine made: trainings, or anything where nothing was trained.
+
+    Whose speed and memory are shown follows from it.
+    """
+    found = list(records)
+    trained = [record for record in found if record.kind in TRAININGS]
+    return Counter(record.machine for record in trained or found)
+
+
 def is_machine_bound(metric: str, unit: str) -> bool:
     """Whether a metric says something about the machine, so that no other may stand in for it."""
     rate = unit.endswith("/s")
@@ -313,7 +323,10 @@ def _files_by_digest(folder: Path) -> dict[str, list[Path]]:
 
 def _repeat(path: Path) -> int:
     """Of a record, as its file's name says."""
-    return int(path.name.rsplit(".", 2)[1])
+    number = path.name.rsplit(".", 2)[1]
+    if not number.isdecimal():
+        raise BadRecord(f"{path}: no record of ours has such a name; remove the file")
+    return int(number)
 
 
 def _attempts(folder: Path | None) -> list[Path]:
@@ -394,12 +407,16 @@ def _stage_rows(run: StageRun, machine: str | None, whole_store: bool) -> Iterat
         everything_here = everything or record.machine == quality_machine
         # What a failed stage managed to measure is not a result.
         metrics = record.metrics if record.outcome == "ok" else ()
-        if not metrics and everything_here:
+        is_own = machine in (None, record.machine)
+        shown = [
+            metric
+            for metric in metrics
+            if (is_own if is_machine_bound(metric.metric, metric.unit) else everything_here)
+        ]
+        yield from (_row(run, told, metric) for metric in shown)
+        # What else the record says counts, whoever measured speed and memory.
+        if not shown and everything_here:
             yield _row(run, told, None)
-        for metric in metrics:
-            bound = is_machine_bound(metric.metric, metric.unit)
-            if (machine in (None, record.machine)) if bound else everything_here:
-                yield _row(run, told, metric)
 
 
 def _quality_machine(records: tuple[Record, ...], machine: str | None) -> str | None:

@@ -86,11 +86,14 @@ def saved(store: Store, planned: Plan) -> Path:
 
 
 def machine_shown(store: Store, planned: Plan) -> str | None:
-    """This machine, if it made any of the results; its speed and memory are then shown."""
+    """This machine, if it made any of the trainings; its speed and memory are then shown."""
     from bench.environment import this_machine
+    from reports.record import TRAININGS
 
     own = this_machine().fingerprint
-    made_here = any(store.record_path(stage.digest, own).exists() for stage in planned.stages)
+    trained = [stage for stage in planned.stages if stage.kind in TRAININGS]
+    stages = trained or planned.stages
+    made_here = any(store.record_path(stage.digest, own).exists() for stage in stages)
     return own if made_here else None
 
 

@@ -14,6 +14,7 @@ from reports.results import (
     PlanFile,
     PlannedStage,
     StageRun,
+    makers,
     read_plan,
     read_stages,
 )
@@ -87,7 +88,7 @@ def suites_in(results: Path) -> list[str]:
 
 def shown_machines(sides: Sequence[Side]) -> list[str | None]:
     """Whose speed and memory to show of each side: one machine for all, if they have one."""
-    counts = [Counter(record.machine for record in side.records) for side in sides]
+    counts = [makers(side.records) for side in sides]
     shared = set.intersection(*(set(count) for count in counts)) if counts else set()
     total = sum(counts, Counter[str]())
     if shared:

@@ -64,7 +64,8 @@
   function keyOf(cell, isNumber) {
     const text = textOf(cell);
     if (!isNumber) return text === ABSENT ? null : text;
-    const value = Number.parseFloat(text.replaceAll(",", ""));
+    // "< 0.001" is a number too.
+    const value = Number.parseFloat(text.replaceAll(",", "").replace(/^<\s*/, ""));
     return Number.isNaN(value) ? null : value;
   }
 

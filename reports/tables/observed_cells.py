@@ -192,7 +192,7 @@ def _caveats(*parts: Observed) -> list[str]:
         if each.failures
     ]
     chosen = [CHOSEN_TOO_WELL] * any(each.is_chosen_on_scored for each in parts)
-    return found[:1] + chosen
+    return found + chosen
 
 
 def _failures_text(failures: Sequence[Failure]) -> str:
@@ -224,12 +224,15 @@ def gap_cell(
     if not plug_in.is_comparable(emulator):
         return _undefined(OTHER_ITEMS, footnotes)
     style = quality_style(metric)
+    most = max(len(plug_in.values), len(emulator.values))
+    shared = [f"over the {found.n} seed{'s' * (found.n > 1)} that both have"] * (found.n < most)
     return Number(
         estimate=found,
         style=replace(style, signed=True),
         sources=(*plug_in.stages, *emulator.stages),
         mark=marked(
-            [*_caveats(plug_in, emulator), *unlike_most(comparison, plug_in, metric)], footnotes
+            [*shared, *_caveats(plug_in, emulator), *unlike_most(comparison, plug_in, metric)],
+            footnotes,
         ),
     )
 

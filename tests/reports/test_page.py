@@ -25,7 +25,7 @@ from reports.render.markdown import markdown_table
 from reports.report import Counts, Report, build_report
 from reports.results import Labels, PlanFile, PlannedStage, StageRun, read_plan
 from reports.statistics.intervals import Estimate
-from reports.tables.cells import DASH, Absent, Column, Number, Style, Table, Text
+from reports.tables.cells import DASH, PROBABILITY, Absent, Column, Number, Style, Table, Text
 from tests.reports.browser import Opened, chromium, opened
 from tests.reports.hostile import SURROGATES, hostile_texts
 from tests.reports.large_store import fill_large
@@ -162,6 +162,32 @@ def test_a_column_sorts_by_value_with_what_is_absent_last(page):
     page.locator(f"{FULL} th button", has_text="peak memory").click()
     assert page.locator(f"{FULL} th[aria-sort]").count() == 1
     assert column(page, FULL, "peak memory")[-1].startswith("1,000")
+
+
+def test_less_than_a_thousandth_is_a_number(browser, tmp_path: Path):
+    """The surest differences come first, not after those that are not known."""
+    store = SyntheticStore(tmp_path)
+    report = build_report(tmp_path, read_plan(fill(store)))
+    shown = [
+        Number(estimate=Estimate(mean=mean, half_width=None, n=1), style=PROBABILITY)
+        for mean in (0.04, 0.0, 0.2)
+    ]
+    cells = (*shown, Absent(word="not known"))
+    names = Column(header="row", cells=tuple(Text(text=name) for name in "abcd"), kind="label")
+    table = dataclasses.replace(
+        report.tables[0], columns=(names, Column(header="p", cells=cells)), footnotes=()
+    )
+    (path,) = write_report(
+        dataclasses.replace(report, tables=(table,)), tmp_path / "page", ["html"]
+    )
+    with opened(browser, path) as found:
+        found.page.locator(f"{FULL} th button", has_text="p").click()
+        assert column(found.page, FULL, "p") == [
+            "< 0.001",
+            "0.040",
+            "0.200",
+            "not known",
+        ]
 
 
 def test_names_sort_as_a_reader_would(page):

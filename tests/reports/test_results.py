@@ -16,6 +16,7 @@ from reports.results import (
     Entry,
     frame,
     is_machine_bound,
+    makers,
     missing,
     read_plan,
     read_stages,
@@ -163,6 +164,28 @@ def test_speed_never_comes_from_another_machine(store: SyntheticStore):
     ]
 
 
+def test_what_another_machine_built_is_what_it_is(store: SyntheticStore):
+    """Its speed is not shown, and why its compression is experimental is."""
+    digest = store.plan("emulator", model="m")
+    store.machine = "elsewhere"
+    facts = {"experimental": ["second-hand"]}
+    store.save(store.record(digest, "emulator", SPEED, facts=facts))
+    (entry,) = rows(read_stages(store.root, read_plan(store.save_plan())), machine="here")
+    assert (entry.metric, entry.outcome, entry.experimental) == ("", "ok", "second-hand")
+
+
+def test_who_trained_is_whose_speed_is_shown(store: SyntheticStore):
+    """However much another machine evaluated; where nothing was trained, whoever did most."""
+    trained = store.record(store.plan("tune", model="m"), "tune", SPEED)
+    store.machine = "elsewhere"
+    scored = [
+        store.record(store.plan("evaluate", model="m", seed=seed), "evaluate", *perplexity(9.0))
+        for seed in range(2)
+    ]
+    assert makers([trained, *scored]) == {trained.machine: 1}
+    assert makers(scored) == {"elsewhere": 2}
+
+
 @pytest.mark.parametrize(
     ("metric", "unit", "bound"),
     [
@@ -258,6 +281,15 @@ def test_a_damaged_record_is_an_error(store: SyntheticStore):
     digest = store.plan("evaluate", model="m")
     store.save(store.record(digest, "evaluate", *perplexity(1.0))).write_text("{}")
     with pytest.raises(BadRecord, match="not a record"):
+        tidy(store.root, read_plan(store.save_plan()))
+
+
+def test_a_copy_of_a_record_is_named(store: SyntheticStore):
+    """Programs that keep folders alike leave `… (1).json` beside the original."""
+    digest = store.plan("evaluate", model="m")
+    path = store.save(store.record(digest, "evaluate", *perplexity(1.0)))
+    path.with_name(f"{path.stem} (1).json").write_bytes(path.read_bytes())
+    with pytest.raises(BadRecord, match=r"0 \(1\)\.json: no record of ours has such a name"):
         tidy(store.root, read_plan(store.save_plan()))
 
 

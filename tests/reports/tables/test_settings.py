@@ -125,6 +125,42 @@ def test_a_lost_seed_is_named(tables: dict[str, Table]):
     )
 
 
+def test_a_gap_says_over_which_seeds_it_is(store: SyntheticStore):
+    """Plug-in and emulator lost other seeds: one is left, and both reasons stand there."""
+    row = {"model": "m", "task": "t", "layout": "1-1", "compression": "c", "tuning": "full"}
+    lost = {"plug_in": 0, "emulator_finetuned": 2}
+    for (setting, failed), seed in product(lost.items(), range(3)):
+        digest = store.plan("evaluate", setting=setting, seed=seed, **row)
+        if seed != failed:
+            store.save(store.record(digest, "evaluate", *perplexity(40.0 + seed)))
+            continue
+        reason = {"outcome": "oom_gpu", "reason": f"no room for {setting}"}
+        store.save_attempt(store.record(digest, "evaluate", **reason))
+    (table,) = settings_tables(compared(frame_of(store, read_plan(store.save_plan()))))
+    (cell,) = column(table, "plug-in gap").cells
+    assert isinstance(cell, Number)
+    assert cell.estimate.n == 1
+    told = dict(table.footnotes)[cell.mark]
+    assert told.startswith("over the 1 seed that both have; ")
+    assert "no room for plug_in" in told
+    assert "no room for emulator_finetuned" in told
+
+
+def test_a_metric_that_nobody_measured_points_its_way(store: SyntheticStore):
+    """A perplexity is better lower, whether or not a number says so."""
+    digest = store.plan("evaluate", model="m", task="t", setting="plug_in", seed=0)
+    store.save_attempt(store.record(digest, "evaluate", outcome="timeout", reason="3 s"))
+    (found,) = compared(frame_of(store, read_plan(store.save_plan()))).tasks
+    for metric, better in (
+        ("perplexity", "lower"),
+        ("acc", "higher"),
+        ("peak_memory_allocated", "lower"),
+        ("throughput_samples", "higher"),
+        ("energy_per_sample", "lower"),
+    ):
+        assert found.better(metric) == better
+
+
 def test_an_unmeasured_cost_says_why(tables: dict[str, Table]):
     """The cell reads `unmeasured`, its footnote has the reason, and no ratio rests on it."""
     table = tables["tiny-vit-digit_pairs"]
