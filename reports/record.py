@@ -49,6 +49,8 @@ SETTINGS: tuple[Setting, ...] = (
 )
 """In the order of the paper's tables."""
 
+OF_A_RUN = frozenset({"seed", "checkpoint"})
+"""Parameters in which the runs of one row differ."""
 TRAININGS = ("tune", "finetune")
 """Kinds of stages that train, and whose speed and memory are measured."""
 

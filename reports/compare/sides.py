@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reports.errors import ReportError
-from reports.record import Record
+from reports.record import OF_A_RUN, Record, canonical
 from reports.results import (
     UNREPORTED,
     PlanFile,
@@ -61,8 +62,9 @@ class Side:
 def read_side(choice: Choice, *, letter: str, name: str) -> Side:
     """Read the chosen results.
 
-    Of several results with the same labels the newest counts: they differ in settings, versions,
-    data or code, and a mean would mix them.
+    Of several results with the same labels the newest counts: they differ in settings, versions or
+    data, and a mean would mix them. For the same reason a row has only seeds that were made as its
+    newest one was.
 
     Raises:
         ReportError: no such suite, or letters that begin several commits or none.
@@ -153,13 +155,54 @@ def _made_by(commit: str, runs: Iterable[StageRun]) -> list[StageRun]:
     return kept
 
 
-def _newest(runs: Iterable[StageRun]) -> list[StageRun]:
+def _newest(runs: Sequence[StageRun]) -> list[StageRun]:
     newest: dict[tuple[object, ...], StageRun] = {}
+    unrun = {identity(run.planned): run for run in runs if not run.found}
     for run in runs:
         key = identity(run.planned)
         if key not in newest or _started(run) > _started(newest[key]):
             newest[key] = run
-    return list(newest.values())
+    made = _Made(runs)
+    latest: dict[tuple[object, ...], StageRun] = {}
+    for run in newest.values():
+        row = _row(run.planned)
+        if run.records and (row not in latest or _started(run) > _started(latest[row])):
+            latest[row] = run
+    found = []
+    for key, run in newest.items():
+        if run.records and made.how(run) != made.how(latest[_row(run.planned)]):
+            found += [unrun[key]] if key in unrun else []
+        else:
+            found.append(run)
+    return found
+
+
+def _row(stage: PlannedStage) -> tuple[object, ...]:
+    """What the seeds of a row share."""
+    return (stage.kind, *stage.labels.model_dump(exclude={"case", "seed"}).values())
+
+
+class _Made:
+    """How the results of a side were made."""
+
+    def __init__(self, runs: Iterable[StageRun]) -> None:
+        self.records = {run.planned.digest: run.records[0] for run in runs if run.records}
+        self.known: dict[str, str] = {}
+
+    def how(self, run: StageRun) -> str:
+        """Equal for stages that differ in their seed alone, all the way up."""
+        return self._how(run.planned.digest)
+
+    def _how(self, digest: str) -> str:
+        if digest not in self.records:
+            return digest
+        if digest not in self.known:
+            record = self.records[digest]
+            params = {name: each for name, each in record.params.items() if name not in OF_A_RUN}
+            inputs = {name: self._how(each) for name, each in record.inputs.items()}
+            whole = canonical([record.kind, record.version, params, inputs])
+            self.known[digest] = hashlib.sha256(whole).hexdigest()
+        return self.known[digest]
 
 
 def _started(run: StageRun) -> str:

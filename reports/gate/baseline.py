@@ -16,7 +16,7 @@ from reports.errors import ReportError
 from reports.gate.kept import SCHEMA, read_kept
 from reports.gate.rules import rule_of
 from reports.items import is_made_of, scores_by_item
-from reports.record import TRAININGS, ItemScores, Metric, Record, canonical
+from reports.record import OF_A_RUN, TRAININGS, ItemScores, Metric, Record, canonical
 from reports.results import Labels, PlannedStage, StageRun
 from reports.statistics.intervals import Better, Scores
 
@@ -26,8 +26,6 @@ CLOSED = ConfigDict(extra="forbid", frozen=True)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 MADE_BY = ("code", "python", "packages")
 """What of a record's environment makes it the work of one state of the code."""
-OWN = frozenset({"seed", "checkpoint"})
-"""Parameters in which the runs of one line differ."""
 
 
 class Line(BaseModel):
@@ -286,7 +284,7 @@ def _joined(parts: list[Measured]) -> Measured:
 
 
 def _setup(record: Record) -> dict[str, Any]:
-    params = {key: value for key, value in record.params.items() if key not in OWN}
+    params = {key: value for key, value in record.params.items() if key not in OF_A_RUN}
     return {**params, "data": record.inputs.get("data", "")}
 
 

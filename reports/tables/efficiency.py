@@ -83,7 +83,7 @@ def _speed_table(comparison: Comparison) -> Table:
         _column("ideal ratio", "to FT ↑", [_ideal_ratio(comparison, ideals, row) for row in rows]),
         _column("achieved of ideal", "% ↑", [_reached(comparison, ideals, row) for row in rows]),
         _column("like for like", "to FT of its tuning ↑", _alike(comparison, _speed)),
-        *_paper_column(comparison, "throughput", "↑"),
+        *_paper_column(comparison, "throughput", "↑", footnotes),
         _column("FLOPs a step", "GFLOP ↓", [_exact(each, giga, footnotes) for each in flops]),
         _column("step of ideal", "% ↑", [_share_of_ideal(comparison, ideals, row) for row in rows]),
         *_energy_column(comparison, footnotes),
@@ -108,7 +108,7 @@ def _memory_table(comparison: Comparison) -> Table:
         _column("peak ratio", "to FT ↓", _ratios(comparison, _memory)),
         *_floor_columns(comparison, footnotes),
         _column("like for like", _alike_detail(comparison), _alike(comparison, _above)),
-        *_paper_column(comparison, "memory", "↓"),
+        *_paper_column(comparison, "memory", "↓", footnotes),
         _column("trainable parameters", "↓", [exact_cell(each, footnotes) for each in counts]),
     )
     return Table(
@@ -385,8 +385,10 @@ def _energy_column(comparison: Comparison, footnotes: Footnotes) -> Iterator[Col
         )
 
 
-def _paper_column(comparison: Comparison, metric: str, arrow: str) -> Iterator[Column]:
-    """The paper's own ratio, for a model of the same shape."""
+def _paper_column(
+    comparison: Comparison, metric: str, arrow: str, footnotes: Footnotes
+) -> Iterator[Column]:
+    """The paper's own ratio, for a model of the same shape: its weights have no part in it."""
     base, model = comparison.reference, comparison.model
     trained = comparison.training("trainable_parameters", base).numbers if base else []
     if not trained or PAPER_SHAPES.get(model) != round(trained[0]):
@@ -401,7 +403,10 @@ def _paper_column(comparison: Comparison, metric: str, arrow: str) -> Iterator[C
         if row not in theirs or row == base or base not in theirs:
             cells.append(NOT_APPLICABLE)
         else:
-            cells.append(_plain(theirs[row].value / theirs[base].value, RATIO))
+            ratio = _plain(theirs[row].value / theirs[base].value, RATIO)
+            notes = dict.fromkeys(n.note for n in (theirs[row], theirs[base]) if n.note)
+            mark = footnotes.mark(f"the paper's Table 6: {'; '.join(notes)}")
+            cells.append(replace(ratio, mark=mark))
     yield _column("paper's ratio", f"to FT {arrow}", cells)
 
 

@@ -139,7 +139,7 @@ def _leaderboard(task: str, sides: Sequence[Shown]) -> Leaderboard:
         metric=metric,
         better=better,
         entrants=tuple(ordered),
-        ranks=_ranks([_plug_in(row, metric) for row in ordered], better),
+        ranks=_ranks(ordered, metric, better),
     )
 
 
@@ -148,7 +148,11 @@ def _distinct(rows: Sequence[Entrant], metric: str) -> list[Entrant]:
     found: dict[tuple[object, ...], Entrant] = {}
     for row in rows:
         plug_in = _plug_in(row, metric)
-        key = (row.comparison.model, row.treatment, plug_in.stages, *plug_in.numbers)
+        costs = (row.comparison.throughput, row.comparison.memory)
+        measured = [row.comparison.training(cost, row.treatment).runs for cost in costs]
+        # Of equal scores the speeds may differ: that is what two machines are compared for.
+        spent = tuple(tuple(each.items()) for each in measured)
+        key = (row.comparison.model, row.treatment, plug_in.stages, *plug_in.numbers, spent)
         shared = found.get(key)
         found[key] = shared._replace(sides=shared.sides + row.sides) if shared else row
     return list(found.values())
@@ -165,20 +169,27 @@ def _metric(rows: Sequence[Entrant]) -> str:
     """
     scored = {metric for row in rows for metric in row.comparison.metrics}
     known = [metric for metric in QUALITY if metric in scored]
-    compared = {metric: _alike([_plug_in(row, metric) for row in rows]) for metric in known}
+    compared = {metric: _alike(rows, metric) for metric in known}
     return max(known, key=lambda metric: sum(compared[metric]), default="")
 
 
-def _alike(plug_ins: Sequence[Observed]) -> list[bool]:
-    """Which of them were scored on the items that most were scored on."""
-    counts = Counter(each.scored for each in plug_ins if each.values)
+def _alike(rows: Sequence[Entrant], metric: str) -> list[bool]:
+    """Which of them were scored on the items that most were scored on: as many, of equal data."""
+    plug_ins = [_plug_in(row, metric) for row in rows]
+    items = [
+        (found.scored, row.comparison.data("evaluate")) if found.values else None
+        for row, found in zip(rows, plug_ins, strict=True)
+    ]
+    counts = Counter(filter(None, items))
     usual = max(counts, key=lambda scored: counts[scored], default=None)
-    return [bool(each.values) and each.scored == usual for each in plug_ins]
+    return [each is not None and each == usual for each in items]
 
 
-def _ranks(plug_ins: Sequence[Observed], better: Better) -> tuple[Rank | None, ...]:
-    is_alike = _alike(plug_ins)
-    alike = [each.scores for each, is_one in zip(plug_ins, is_alike, strict=True) if is_one]
+def _ranks(rows: Sequence[Entrant], metric: str, better: Better) -> tuple[Rank | None, ...]:
+    is_alike = _alike(rows, metric)
+    alike = [
+        _plug_in(row, metric).scores for row, is_one in zip(rows, is_alike, strict=True) if is_one
+    ]
     found = iter(ranks(alike, better))
     return tuple(next(found) if is_one else None for is_one in is_alike)
 

@@ -18,6 +18,7 @@ from reports.statistics import ties
 from reports.statistics.intervals import Scores
 from reports.tables.cells import Absent, Number, Table, Text
 from tests.reports.revisions import FIRST, ITEMS, SECOND, Revision, write_revision
+from tests.reports.synthetic_store import SyntheticStore, perplexity
 
 WRONG = 20
 SECOND_REVISION = Revision(name="second", commit=SECOND)
@@ -265,6 +266,36 @@ def test_of_two_results_with_one_label_the_newest_counts(tmp_path: Path):
         assert any("27 older results" in each for each in comparison_report(found).warnings)
 
 
+def test_a_row_has_only_seeds_that_were_made_as_its_newest_one(tmp_path: Path):
+    """A suite run again in part, with another learning rate: no mean of old and new."""
+    store = SyntheticStore(tmp_path)
+    row = {"model": "m", "task": "t", "layout": "1-1", "compression": "c", "tuning": "full"}
+    for rate, done, month in ((5e-5, 3, "01"), (1e-3, 1, "02")):
+        observed = {"started": f"2026-{month}-01T00:00:00Z", "seconds": 1.0}
+        for seed in range(3):
+            tune = store.plan("tune", seed=seed, revision=rate, **row)
+            plug_in = store.plan("evaluate", setting="plug_in", seed=seed, revision=rate, **row)
+            if seed < done:
+                params = {"train": {"learning_rate": rate}, "seed": seed}
+                store.save(store.record(tune, "tune", params=params, observed=observed))
+                score = perplexity(40.0 if rate == 5e-5 else 20.0)
+                made = {"inputs": {"tune": tune}, "observed": observed}
+                store.save(store.record(plug_in, "evaluate", *score, **made))
+    store.save_plan()
+    for choice, unrun in (
+        (Choice(results=tmp_path), {}),
+        (Choice(results=tmp_path, suite=store.suite), {1: [], 2: []}),
+    ):
+        side = read_side(choice, letter="A", name="both")
+        scored = [run for run in side.runs if run.planned.kind == "evaluate"]
+        values = {
+            run.planned.labels.seed: [record.metrics[0].value for record in run.records]
+            for run in scored
+        }
+        assert values == {0: [20.0], **unrun}
+        assert side.older == 6
+
+
 def test_a_commit_is_chosen_by_its_first_letters(tmp_path: Path):
     """Two revisions in one store are two sides."""
     write_revision(tmp_path, Revision())
@@ -332,6 +363,25 @@ def test_a_result_that_sides_share_is_ranked_once(tmp_path: Path):
     found = compared_revisions(tmp_path, Revision(), Revision())
     (board,) = found.boards
     assert [row.sides for row in board.entrants] == [("A", "B"), ("A", "B")]
+
+
+def test_equal_scores_at_another_speed_are_rows_of_their_own(tmp_path: Path):
+    """What two machines or two commits are compared for."""
+    found = compared_revisions(tmp_path, Revision(tunings=("full",)), Revision(speed=0.5))
+    (board,) = found.boards
+    assert sorted(row.sides for row in board.entrants) == [("A",), ("B",), ("B",)]
+    shown = table(found, "leaderboard-choices")
+    speeds = dict(zip(column(shown, "side"), column(shown, "throughput"), strict=True))
+    assert speeds["A"].startswith("1,007")
+    assert not speeds["B"].startswith("1,007")
+
+
+def test_rows_scored_on_other_data_are_not_ranked(tmp_path: Path):
+    """As many items of another file are other items."""
+    found = compared_revisions(tmp_path, Revision(), changed(data="e" * 64, tunings=("full",)))
+    shown = table(found, "leaderboard-choices")
+    ranks = dict(zip(column(shown, "side"), column(shown, "rank"), strict=True))
+    assert ranks["B"] == "not ranked"
 
 
 def test_rows_scored_on_other_items_are_not_ranked(tmp_path: Path):

@@ -247,7 +247,9 @@ def test_the_papers_ratio_is_for_its_own_shapes(monkeypatch, model):
             "5.13",
             "6.54",
         ]
-        assert texts(tables(model=model)["memory"], "paper's ratio")[-1] == "0.18"
+        memory = tables(model=model)["memory"]
+        assert texts(memory, "paper's ratio")[-1] == "0.18"
+        assert any(text.startswith("the paper's Table 6: ") for _, text in memory.footnotes)
 
 
 def test_a_narrow_model_of_a_published_name_is_not_compared():
