@@ -133,6 +133,7 @@ class Comparison:
     _settings: dict[tuple[str, Treatment, str], Observed] = field(
         default_factory=dict, compare=False, repr=False
     )
+    """The same by setting: asked tens of thousands of times, its sources are worked out once."""
     _gaps: dict[tuple[str, ...], Estimate | None] = field(
         default_factory=dict, compare=False, repr=False
     )

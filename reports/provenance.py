@@ -106,8 +106,7 @@ def provenance(results: Path, plan: PlanFile, runs: Sequence[StageRun]) -> Prove
     attempts = str(results / "attempts")  # joined ten thousand times, which a Path takes long for
     grouped: dict[tuple[object, ...], list[StageRun]] = defaultdict(list)
     for run in runs:
-        shared = (value for name, value in run.planned.labels if name not in ("seed", "case"))
-        grouped[run.planned.kind, *shared].append(run)
+        grouped[run.planned.row].append(run)
     places = tuple(
         Place(
             anchor=f"p{number}",

@@ -116,6 +116,12 @@ class PlannedStage(BaseModel):
     """How many records it asks for, where it is run for its speed and memory."""
 
     @property
+    def row(self) -> tuple[object, ...]:
+        """What stages share that differ in nothing but their seed and the case that asks first."""
+        shared = (value for name, value in self.labels if name not in ("seed", "case"))
+        return (self.kind, *shared)
+
+    @property
     def asked(self) -> range:
         """The repeats that count."""
         return range(max(1, self.repeats))
@@ -401,10 +407,10 @@ def _with_kind(stage: PlannedStage, record: Record) -> PlannedStage:
 
 def _stage_rows(run: StageRun, machine: str | None, whole_store: bool) -> Iterator[Entry]:
     everything = whole_store and machine is None
-    quality_machine = _quality_machine(run.found, machine)
+    own = quality_machine(run.found, machine)
     for record in run.found:
         told = _told(record)
-        everything_here = everything or record.machine == quality_machine
+        everything_here = everything or record.machine == own
         # What a failed stage managed to measure is not a result.
         metrics = record.metrics if record.outcome == "ok" else ()
         is_own = machine in (None, record.machine)
@@ -419,7 +425,8 @@ def _stage_rows(run: StageRun, machine: str | None, whole_store: bool) -> Iterat
             yield _row(run, told, None)
 
 
-def _quality_machine(records: tuple[Record, ...], machine: str | None) -> str | None:
+def quality_machine(records: Iterable[Record], machine: str | None) -> str | None:
+    """Whose quality counts of one stage: that machine's if it has any, else the first by name."""
     names = sorted({record.machine for record in records})
     return machine if machine in names else next(iter(names), None)
 

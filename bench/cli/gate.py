@@ -99,8 +99,8 @@ def save(
     from bench.store import Store, write_replacing
     from reports.gate.benchmarks import read_benchmarks
 
-    options = [*_options(profile, sets, select), *(["--scores"] if scores else [])]
-    _check_source(suite, benchmarks, options, runs)
+    given = [*_options(profile, sets, select), *["--runs"] * bool(runs), *["--scores"] * scores]
+    _check_source(suite, benchmarks, given)
     _check_place(baseline)
     if suite is None:
         found = read_benchmarks(benchmarks or ())
@@ -162,7 +162,8 @@ def check(
     from reports.gate.benchmarks import read_benchmarks
     from reports.gate.judge import judge
 
-    _check_source(suite, benchmarks, _options(profile, sets, select), runs)
+    given = [*_options(profile, sets, select), *["--runs"] * bool(runs)]
+    _check_source(suite, benchmarks, given)
     _check_place(junit)
     was = read_baseline(baseline)
     if was.is_of_benchmarks != (suite is None):
@@ -267,9 +268,7 @@ def ab(
     _exit(verdicts, strict=strict)
 
 
-def _check_source(
-    suite: str | None, benchmarks: list[Path] | None, options: Sequence[str], runs: int | None
-) -> None:
+def _check_source(suite: str | None, benchmarks: list[Path] | None, options: Sequence[str]) -> None:
     """Either a suite, with its options, or benchmarks.
 
     Raises:
@@ -284,7 +283,6 @@ def _check_source(
             f"{suite!r} beside --from-benchmarks: give a SUITE or benchmarks; every further file "
             "needs --from-benchmarks before it"
         )
-    options = [*options, *(["--runs"] if runs else [])]
     if benchmarks and options:
         raise BenchError(f"{options[0]} is of a suite; --from-benchmarks has none")
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
 
 from bench.environment import facts, this_machine
 from bench.executors.local import Executor
 from bench.plan import Plan, Stage
 from bench.runner import Event, run_plan
 from bench.store import Store
-from reports.gate.baseline import MADE_BY
+from reports.gate.baseline import made_by
 from reports.record import TRAININGS, read_record
 from reports.results import PlanFile, StageRun, read_stages
 
@@ -40,7 +39,7 @@ def free_repeats(plan: Plan, store: Store, runs: int) -> tuple[int, ...]:
 
     So what this code has run already counts.
     """
-    here = facts()
+    here = made_by(facts())
     free = (r for r in count() if all(_is_ours(store, s.digest, r, here) for s in plan.stages))
     return tuple(islice(free, runs))
 
@@ -72,12 +71,9 @@ def records_of(store: Store, plan: PlanFile, repeats: tuple[int, ...]) -> list[S
     ]
 
 
-def _is_ours(store: Store, digest: str, repeat: int, here: Mapping[str, Any]) -> bool:
+def _is_ours(store: Store, digest: str, repeat: int, here: str) -> bool:
     path = _path(store, digest, repeat)
-    if not path.exists():
-        return True
-    environment = read_record(path).environment
-    return all(environment.get(name) == here[name] for name in MADE_BY)
+    return not path.exists() or made_by(read_record(path).environment) == here
 
 
 def _path(store: Store, digest: str, repeat: int) -> Path:

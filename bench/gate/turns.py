@@ -184,18 +184,12 @@ def _side(arm: Arm, stack: ExitStack) -> Side:
 
 def _shared(base: PlanFile, candidate: PlanFile) -> Iterator[Shared]:
     """Timed stages with the same labels on both sides; of other seeds the first stands for all."""
-    ours = {_key(stage): stage for stage in reversed(candidate.stages) if stage.kind in TRAININGS}
+    ours = {each.row: each for each in reversed(candidate.stages) if each.kind in TRAININGS}
     seen = set()
     for stage in base.stages:
-        key = _key(stage)
-        if key in ours and key not in seen:
-            seen.add(key)
-            yield Shared((stage, ours[key]))
-
-
-def _key(stage: PlannedStage) -> tuple[object, ...]:
-    labels = stage.labels.model_dump(exclude={"case", "seed"})
-    return (stage.kind, *labels.values())
+        if stage.row in ours and stage.row not in seen:
+            seen.add(stage.row)
+            yield Shared((stage, ours[stage.row]))
 
 
 def _unlike(pair: Pair) -> Verdict | None:

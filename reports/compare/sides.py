@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 from reports.errors import ReportError
@@ -156,30 +157,29 @@ def _made_by(commit: str, runs: Iterable[StageRun]) -> list[StageRun]:
 
 
 def _newest(runs: Sequence[StageRun]) -> list[StageRun]:
-    newest: dict[tuple[object, ...], StageRun] = {}
     unrun = {identity(run.planned): run for run in runs if not run.found}
-    for run in runs:
-        key = identity(run.planned)
-        if key not in newest or _started(run) > _started(newest[key]):
-            newest[key] = run
+    newest = _latest(runs, identity)
+    by_row = _latest((run for run in newest.values() if run.records), attrgetter("row"))
     made = _Made(runs)
-    latest: dict[tuple[object, ...], StageRun] = {}
-    for run in newest.values():
-        row = _row(run.planned)
-        if run.records and (row not in latest or _started(run) > _started(latest[row])):
-            latest[row] = run
     found = []
     for key, run in newest.items():
-        if run.records and made.how(run) != made.how(latest[_row(run.planned)]):
+        if run.records and made.how(run) != made.how(by_row[run.planned.row]):
             found += [unrun[key]] if key in unrun else []
         else:
             found.append(run)
     return found
 
 
-def _row(stage: PlannedStage) -> tuple[object, ...]:
-    """What the seeds of a row share."""
-    return (stage.kind, *stage.labels.model_dump(exclude={"case", "seed"}).values())
+def _latest(
+    runs: Iterable[StageRun], key: Callable[[PlannedStage], tuple[object, ...]]
+) -> dict[tuple[object, ...], StageRun]:
+    """Of the stages with one key the last that was started, in the order of the first."""
+    found: dict[tuple[object, ...], StageRun] = {}
+    for run in runs:
+        name = key(run.planned)
+        if name not in found or _started(run) > _started(found[name]):
+            found[name] = run
+    return found
 
 
 class _Made:

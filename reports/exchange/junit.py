@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from reports.exchange.shown import Shown
 from reports.junit import Case, junit_xml
 from reports.record import Record
-from reports.results import NOT_RUN, StageRun
+from reports.results import NOT_RUN, StageRun, quality_machine
 
 
 def junit(shown: Shown) -> str:
@@ -46,8 +46,7 @@ def _name(run: StageRun) -> str:
 
 def _own(records: Sequence[Record], machine: str | None) -> list[Record]:
     """All runs on one machine: this one if it has any, else the first."""
-    names = [record.machine for record in records]
-    own = machine if machine in names else next(iter(names), None)
+    own = quality_machine(records, machine)
     return [record for record in records if record.machine == own]
 
 

@@ -213,7 +213,7 @@ def gather(
     """
     found = list(runs)
     records = [record for run in found for record in run.records]
-    codes = {_code(record) for record in records}
+    codes = {made_by(record.environment) for record in records}
     if len(codes) > 1:
         raise ReportError(f"records of {len(codes)} states of the code or its packages, not of one")
     # Commits with the same code are one: what it says in a document measures nothing.
@@ -236,11 +236,12 @@ def gather(
     )
 
 
-def _code(record: Record) -> str:
-    """What made it: one text for one state of the code, Python and the packages."""
-    made_by = {name: record.environment.get(name) for name in MADE_BY}
-    made_by["code"] = made_by["code"] or record.environment.get("commit")
-    return canonical(made_by).decode()
+def made_by(environment: Mapping[str, Any]) -> str:
+    """One text for one state of the code, Python and the packages, from a record's environment."""
+    found = {name: environment.get(name) for name in MADE_BY}
+    # Old records know their commit alone.
+    found["code"] = found["code"] or environment.get("commit")
+    return canonical(found).decode()
 
 
 def judged(planned: PlannedStage, record: Record) -> Iterator[tuple[Line, Metric]]:

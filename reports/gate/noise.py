@@ -66,9 +66,9 @@ class Noise(BaseModel):
         """Variance of a difference between two days; None if unknown.
 
         Twice what the logarithms of the days' means vary: sessions of one day are one, for minutes
-        later nothing has drifted yet. What the spread of their runs makes
-        them vary is not taken off: of a few sessions nothing would be left too often, and a
-        machine that drifts by 1 % was then said not to drift in three of ten lines.
+        later nothing has drifted yet. What the spread of their runs makes them vary is not taken
+        off: of a few sessions nothing would be left too often, and a machine that drifts by 1 % was
+        then said not to drift in three of ten lines.
         """
         days: dict[str, list[float]] = {}
         for day, logs in self._logs(line):

@@ -20,7 +20,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.environment import facts as environment_facts
-from reports.record import Metric, Record
+from reports.record import TRAININGS, Metric, Record
 from tests.bench.command import ROOT, environment
 from tests.reports.large_store import fill_large
 from tests.reports.synthetic_store import SyntheticStore
@@ -77,7 +77,7 @@ class MeasuredStore(SyntheticStore):
 
     def record(self, digest: str, kind: str, *metrics: Metric, **fields: object) -> Record:
         """A record that says where its memory was measured and its time went."""
-        if kind in ("tune", "finetune"):
+        if kind in TRAININGS:
             fields["facts"] = _facts()
         return super().record(digest, kind, *metrics, environment=_environment(), **fields)
 
