@@ -34,10 +34,10 @@ matrix:
   task: digits
   seed: 0
 settings: [emulator_finetuned]
-train: {{learning_rate: 1.0e-3, batch_size: 32, max_steps: {steps}}}
+train: {{learning_rate: 1.0e-3, batch_size: 128, max_steps: {steps}}}
 evaluate: {{examples: 16}}
 """
-STEPS = 60
+STEPS = 25
 KINDS = ("slower", "same", "drift")
 MINUTES = 6
 """After which a drift is as large as it gets."""
