@@ -5,11 +5,12 @@ Rows that cannot be told apart share their ranks: a rank is the span of places a
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from reports.budget import Budget
 from reports.compare.changes import Shown
 from reports.comparison import MEMORIES, QUALITY, Comparison, Observed, Treatment
 from reports.statistics.intervals import Better
@@ -31,7 +32,7 @@ from reports.tables.cells import (
     three_digits,
 )
 from reports.tables.changes import ONE_SEED_NOTE
-from reports.tables.notes import LEAK_NOTES, TIES_NOTE
+from reports.tables.notes import LEAK_NOTES, TIES_NOTE, row_name, unequal_budgets
 from reports.tables.observed_cells import (
     ARROWS,
     OTHER_ITEMS,
@@ -274,4 +275,15 @@ def _notes(board: Leaderboard) -> Iterator[str]:
     }
     if len(machines) > 1:
         yield MACHINES_NOTE
+    yield from unequal_budgets(_budgets(board))
     yield from LEAK_NOTES
+
+
+def _budgets(board: Leaderboard) -> Mapping[Budget, Sequence[str]]:
+    """The rows by what their trainings were given."""
+    found: dict[Budget, list[str]] = defaultdict(list)
+    for sides, comparison, treatment in board.entrants:
+        name = one_line(f"{'/'.join(sides)} {comparison.model} {row_name(treatment)}")
+        for budget in comparison.budgets([treatment]):
+            found[budget].append(name)
+    return found

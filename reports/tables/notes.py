@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from reports.budget import Budget
 from reports.comparison import Comparison, Observed, Treatment
 from reports.record import SETTINGS, TRAININGS
 from reports.tables.cells import MEBIBYTES, PERCENT, Table, one_line, quality_style
@@ -87,7 +88,7 @@ def selection_notes(comparison: Comparison) -> Iterator[str]:
     found = comparison.selections()
     for rule, note in SELECTION_NOTES.items():
         if rule in found:
-            rows = "; ".join(map(_row_name, found[rule]))
+            rows = "; ".join(map(row_name, found[rule]))
             yield note if len(found) == 1 else f"{note} Rows: {rows}."
 
 
@@ -102,10 +103,15 @@ def plug_in_notes(comparison: Comparison, ranked: str) -> Iterator[str]:
 def budget_notes(comparison: Comparison, rows: Sequence[Treatment]) -> Iterator[str]:
     """What each row was trained with, where that is not alike."""
     found = comparison.budgets(rows)
+    return unequal_budgets({budget: list(map(row_name, own)) for budget, own in found.items()})
+
+
+def unequal_budgets(found: Mapping[Budget, Sequence[str]]) -> Iterator[str]:
+    """What was given to whom, where that is not alike; the names of the most are not said."""
     if len(found) < 2:
         return
     most = max(found, key=lambda budget: len(found[budget]))
-    names = {budget: "; ".join(map(_row_name, own)) for budget, own in found.items()}
+    names = {budget: "; ".join(own) for budget, own in found.items()}
     if len(found[most]) > 1:
         names[most] = "all other rows"
     ordered = [*(budget for budget in found if budget != most), most]
@@ -113,7 +119,8 @@ def budget_notes(comparison: Comparison, rows: Sequence[Treatment]) -> Iterator[
     yield f"Unequal training budgets. {' '.join(told)}"
 
 
-def _row_name(row: Treatment) -> str:
+def row_name(row: Treatment) -> str:
+    """Layout, compression and tuning in one line."""
     words = (row.layout, row.compression or WHOLE_MODEL.text, row.tuning)
     return one_line(" ".join(filter(None, words)))
 

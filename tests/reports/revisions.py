@@ -55,6 +55,7 @@ class Revision:
     failed: str = ""
     """A tuning whose training is out of memory."""
     train: Mapping[str, object] = field(default_factory=lambda: {"learning_rate": 0.001})
+    steps: int = 60
     data: str = "d" * 64
 
 
@@ -115,19 +116,18 @@ class _Writer:
             grade="bounded",
             reason="resident set",
         )
-        self.save(kind, (speed, peak), params=params, task="choices", **named)
+        told = {"params": params, "facts": {"steps": self.revision.steps, "examples": 96}}
+        self.save(kind, (speed, peak), told, task="choices", **named)
 
     def save(
         self,
         kind: str,
         metrics: tuple[Metric, ...],
-        params: Mapping[str, object] | None = None,
+        told: Mapping[str, object] | None = None,
         **labels: object,
     ) -> None:
         digest = self.store.plan(kind, revision=self.revision.name, **labels)
-        self.store.save(
-            self.store.record(digest, kind, *metrics, params=params or {}, **self._made())
-        )
+        self.store.save(self.store.record(digest, kind, *metrics, **(told or {}), **self._made()))
 
     def fail(
         self,

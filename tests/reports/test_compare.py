@@ -376,6 +376,20 @@ def test_equal_scores_at_another_speed_are_rows_of_their_own(tmp_path: Path):
     assert not speeds["B"].startswith("1,007")
 
 
+def test_a_leaderboard_names_unequal_budgets(tmp_path: Path):
+    """Who trained longer did not win by that alone; equal budgets are no news."""
+    longer = changed(steps=120, tunings=("full",))
+    found = compared_revisions(tmp_path / "unequal", Revision(), longer)
+    (note,) = [note for note in table(found, "leaderboard-choices").notes if "budget" in note]
+    assert note == (
+        "Unequal training budgets. B owner-lm 2-4-2 layer_drop(keep=4) full: 120 steps of 8 out of "
+        "96 examples (10 epochs), learning rate 0.001. all other rows: 60 steps of 8 out of "
+        "96 examples (5 epochs), learning rate 0.001."
+    )
+    found = compared_revisions(tmp_path / "equal", Revision(), changed())
+    assert not any("budget" in note for note in table(found, "leaderboard-choices").notes)
+
+
 def test_rows_scored_on_other_data_are_not_ranked(tmp_path: Path):
     """As many items of another file are other items."""
     found = compared_revisions(tmp_path, Revision(), changed(data="e" * 64, tunings=("full",)))
