@@ -276,6 +276,22 @@ def test_terminal_output_is_plain_and_fits(report: Report):
         assert words in text
 
 
+def test_a_terminal_names_each_metric_where_no_title_does():
+    """The tasks of one table have metrics of their own; that of all settings is said once."""
+    columns = (
+        Column(header="row", cells=(Text(text="plug-in"),), kind="label"),
+        Column(header="arc", detail="acc, % ↑", cells=(Text(text="1"),)),
+        Column(header="wiki", detail="perplexity ↓", cells=(Text(text="2"),)),
+    )
+    tasks = Table(name="tasks", title="All tasks", columns=columns)
+    out = io.StringIO()
+    print_tables([tasks], out)
+    assert "acc, % ↑ perplexity ↓" in " ".join(out.getvalue().split())
+    out = io.StringIO()
+    print_tables([replace(tasks, title="acc in %", metric="acc")], out)
+    assert "acc, % ↑" not in out.getvalue()
+
+
 class Terminal(io.StringIO):
     """A terminal that keeps what it shows."""
 
