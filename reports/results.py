@@ -254,11 +254,12 @@ def read_stages(
         failed = [digest for digest, folder in tried.items() if _attempts(folder)]
         planned = _planned_anywhere(results, [*records, *failed])
     found = []
+    reader = _Reader(without)
     for suite, stage in planned:
         files = records.get(stage.digest, [])
         if plan:
             files = [path for path in files if _repeat(path) in (repeats or stage.asked)]
-        found.append(_read_stage(suite, stage, files, tried.get(stage.digest), without))
+        found.append(_read_stage(suite, stage, files, tried.get(stage.digest), reader))
     return found
 
 
@@ -374,9 +375,9 @@ def _read_stage(
     stage: PlannedStage,
     records: Iterable[Path],
     tried: Path | None,
-    without: frozenset[str],
+    reader: _Reader,
 ) -> StageRun:
-    read = [_read_named(path, stage.digest, without) for path in records]
+    read = [reader.read(path, stage.digest) for path in records]
     whole = sorted(
         (record for record in read if record.outcome == "ok"),
         key=lambda record: (record.machine, record.repeat),
@@ -384,21 +385,32 @@ def _read_stage(
     if whole:
         return StageRun(suite=suite, planned=_with_kind(stage, whole[0]), records=tuple(whole))
     failed = [record for record in read if record.outcome != "ok"]
-    failed += [_read_named(path, stage.digest, without) for path in _attempts(tried)]
+    failed += [reader.read(path, stage.digest) for path in _attempts(tried)]
     if not failed:
         return StageRun(suite=suite, planned=stage, records=())
     latest = max(failed, key=lambda record: str(record.observed.get("started", "")))
     return StageRun(suite=suite, planned=_with_kind(stage, latest), records=(), attempt=latest)
 
 
-def _read_named(path: Path, digest: str, without: frozenset[str]) -> Record:
-    record = read_record(path)
-    if record.digest != digest:
-        raise BadRecord(f"{path}: holds the record of stage {record.digest}, not of {digest}")
-    if without.isdisjoint(record.facts):
-        return record
-    facts = {name: fact for name, fact in record.facts.items() if name not in without}
-    return record.model_copy(update={"facts": facts})
+class _Reader:
+    """Reads records and keeps what is shown of them, and what they have in common once."""
+
+    def __init__(self, without: frozenset[str]) -> None:
+        self.without = without
+        self.environment: dict[str, Any] = {}
+        """Of the last record: those of one run are alike, and ten thousand take 40 MB."""
+
+    def read(self, path: Path, digest: str) -> Record:
+        record = read_record(path)
+        if record.digest != digest:
+            raise BadRecord(f"{path}: holds the record of stage {record.digest}, not of {digest}")
+        if record.environment != self.environment:
+            self.environment = record.environment
+        kept: dict[str, Any] = {"environment": self.environment}
+        if not self.without.isdisjoint(record.facts):
+            facts = record.facts.items()
+            kept["facts"] = {name: fact for name, fact in facts if name not in self.without}
+        return record.model_copy(update=kept)
 
 
 def _with_kind(stage: PlannedStage, record: Record) -> PlannedStage:

@@ -276,6 +276,22 @@ def test_a_record_under_another_name_is_refused(store: SyntheticStore):
         tidy(store.root, read_plan(store.save_plan()))
 
 
+def test_what_records_have_in_common_is_kept_once(store: SyntheticStore):
+    """Ten thousand equal environments take as long to read, but not as much memory."""
+    commits = ("a", "a", "b", "a")
+    for index, commit in enumerate(commits):
+        digest = store.plan("tune", model="alike", seed=index)
+        store.save(store.record(digest, "tune", environment={"commit": commit}))
+    plan = read_plan(store.save_plan())
+    found = [
+        run.records[0].environment
+        for run in read_stages(store.root, plan)
+        if run.planned.labels.model == "alike"
+    ]
+    assert [each["commit"] for each in found] == list(commits)
+    assert found[0] is found[1]
+
+
 def test_a_damaged_record_is_an_error(store: SyntheticStore):
     """A record that cannot be trusted stops the table; it is not left out."""
     digest = store.plan("evaluate", model="m")
