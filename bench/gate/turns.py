@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from random import Random
 
 from bench.errors import NothingToShow
 from bench.executors.local import LocalExecutor
@@ -129,10 +130,10 @@ class _Pairing:
     def made(self, counts: Mapping[Shared, int]) -> Mapping[Line, list[Pair]]:
         """So many pairs of each stage; one of which a run failed is left out."""
         pairs: dict[Line, list[Pair]] = defaultdict(list)
-        for turn in range(max(counts.values(), default=0)):
+        for turn, is_turned in enumerate(orders(max(counts.values(), default=0))):
             self.repeat += 1
             for shared in [each for each, count in counts.items() if turn < count]:
-                base, candidate = self._pair(shared, is_turned=bool(turn % 2))
+                base, candidate = self._pair(shared, is_turned=is_turned)
                 for line in base.keys() & candidate.keys():
                     pairs[line].append((base[line], candidate[line]))
                     self.lines[shared].add(line)
@@ -158,7 +159,7 @@ class _Pairing:
     def _pair(
         self, shared: Shared, *, is_turned: bool
     ) -> tuple[Mapping[Line, Measured], Mapping[Line, Measured]]:
-        """Base and candidate, whichever ran first: A B, then B A."""
+        """Base and candidate, whichever ran first."""
         found: dict[int, Mapping[Line, Measured]] = {}
         for side in (1, 0) if is_turned else (0, 1):
             found[side] = self.sides[side].run(shared.stages[side], self.repeat)
@@ -166,6 +167,17 @@ class _Pairing:
                 self.failed[shared, self.sides[side].arm.name] += 1
         self.count[shared] += 1
         return found[0], found[1]
+
+
+def orders(pairs: int) -> list[bool]:
+    """Of so many pairs, in which the second side runs first: every other one, A B B A or B A A B.
+
+    So a drift cancels. Which of the two it is is drawn (always alike): what a machine does every
+    few seconds would otherwise fall on the same side again and again.
+    """
+    draw = Random(0)
+    first = [draw.random() < 0.5 for _ in range(0, pairs, 2)]
+    return [turned for each in first for turned in (each, not each)][:pairs]
 
 
 def _side(arm: Arm, stack: ExitStack) -> Side:

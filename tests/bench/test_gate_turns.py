@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Self
 
@@ -29,6 +30,9 @@ class FakeExecutor:
     """Of the candidate."""
     follows = 1.0
     """How far the speed follows the clock."""
+    slow: tuple[int, ...] = ()
+    """Which of every four runs, of either side, take a tenth longer."""
+    runs = count()
 
     def __init__(self, python: tuple[str, ...]) -> None:
         self.clock = float(python[0])
@@ -49,6 +53,7 @@ class FakeExecutor:
             return 1
         clock, value = self.clock * np.exp(self.draw.normal(0, (0.0005, 0.002)))
         value *= (1980 / self.clock) ** (1 - self.follows)
+        value *= 0.9 if next(self.runs) % 4 in self.slow else 1.0
         params = {"train": {"batch_size": self.batch_size if is_candidate else 8}}
         params |= {"new": {"option": 1}} if is_candidate else {}
         metric = Metric(metric="throughput_samples", value=value, unit="samples/s", better="higher")
@@ -104,6 +109,30 @@ def test_the_same_speed_passes(arms: list[Arm], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(FakeExecutor, "follows", 0.0)
     monkeypatch.setattr(FakeExecutor, "known_until", 0)
     assert compared(arms).word == "PASS"
+
+
+def test_a_drift_and_whatever_comes_back_fall_on_both_sides():
+    """Each side runs first as often; no period of two to twenty runs meets one side more."""
+    made = turns.orders(150)
+    assert all(one != other for one, other in zip(made[::2], made[1::2], strict=True))
+    sides = np.array([side for turned in made for side in ((1, -1) if turned else (-1, 1))])
+    steps = np.arange(len(sides))
+    for period in range(2, 21):
+        met = abs((sides * np.exp(2j * np.pi * steps / period)).mean())
+        assert met < 0.2, period
+    assert turns.orders(5) == made[:5]
+
+
+@pytest.mark.parametrize("slow", [(0, 3), (1, 2)])
+def test_what_a_machine_does_every_fourth_run_is_no_loss(
+    arms: list[Arm], monkeypatch: pytest.MonkeyPatch, slow: tuple[int, int]
+):
+    """In A B B A, again and again, one side would have all slow runs."""
+    monkeypatch.setattr(FakeExecutor, "follows", 0.0)
+    monkeypatch.setattr(FakeExecutor, "known_until", 0)
+    monkeypatch.setattr(FakeExecutor, "slow", slow)
+    monkeypatch.setattr(FakeExecutor, "runs", count())
+    assert compared(arms).word in ("PASS", "INCONCLUSIVE")
 
 
 @pytest.mark.parametrize("fails", [{3}, {9}, set(range(2, 200, 2)), set(range(8, 200))])

@@ -1,9 +1,8 @@
 """Runs of this code against itself on this machine: `python -m tests.benchmarks.gate_bank FILE`.
 
 One training stage of quickstart's smoke profile, with more steps, is run in turn by two executors,
-as `ab` runs it: A B, then B A. The pairs are written to a file from which
-`tests.benchmarks.gate_rules --bank` draws as well. Suites drawn from it are then judged with the
-functions that `ab` calls.
+in the order of `ab`. The pairs are written to a file from which `tests.benchmarks.gate_rules
+--bank` draws as well. Suites drawn from it are then judged with the functions that `ab` calls.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from bench.cli.planned import lay_out
 from bench.environment import this_machine
 from bench.executors.local import Executor, LocalExecutor
 from bench.gate.fresh import unused_repeats
+from bench.gate.turns import orders
 from bench.plan import Plan, Stage
 from bench.runner import run_plan
 from bench.store import Store
@@ -55,8 +55,8 @@ def make(results: Path, pairs: int) -> Bank:
         for executor in (base, candidate):
             _value(plan, stage, store, executor)
         found = tuple(
-            _pair(plan, stage, store, (base, candidate), is_turned=bool(turn % 2))
-            for turn in range(pairs)
+            _pair(plan, stage, store, (base, candidate), is_turned=is_turned)
+            for is_turned in orders(pairs)
         )
     return Bank(
         stage=f"{MODEL} {STAGE}",
