@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,10 @@ def test_records_of_two_commits_have_none(tmp_path: Path):
     fill_left(store)
     found = shown(tmp_path, store)
     (run,) = (run for run in found.runs if run.planned.kind == "finetune")
-    run.records[0].environment["commit"] = "another"
+    first, *others = run.records
+    another = first.model_copy(update={"environment": {**first.environment, "commit": "another"}})
+    mixed = replace(run, records=(another, *others))
+    found = replace(found, runs=[mixed if each is run else each for each in found.runs])
     assert json.loads(pytest_benchmark(found))["commit_info"]["id"] == "unknown"
 
 
