@@ -406,11 +406,13 @@ class _Reader:
             raise BadRecord(f"{path}: holds the record of stage {record.digest}, not of {digest}")
         if record.environment != self.environment:
             self.environment = record.environment
-        kept: dict[str, Any] = {"environment": self.environment}
+        # Frozen for everybody else; nobody has it yet, and ten thousand copies take a while.
+        object.__setattr__(record, "environment", self.environment)
         if not self.without.isdisjoint(record.facts):
             facts = record.facts.items()
-            kept["facts"] = {name: fact for name, fact in facts if name not in self.without}
-        return record.model_copy(update=kept)
+            kept = {name: fact for name, fact in facts if name not in self.without}
+            object.__setattr__(record, "facts", kept)
+        return record
 
 
 def _with_kind(stage: PlannedStage, record: Record) -> PlannedStage:
