@@ -14,20 +14,21 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from itertools import takewhile
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from reports.figures.picture import Picture
-from reports.provenance import Place
+from reports.provenance import Place, Source
 from reports.render.csv_files import render_csv
 from reports.render.latex import render_latex
 from reports.render.markdown import markdown_table
 from reports.report import Report
 from reports.tables.appendix import STAGES
-from reports.tables.cells import TIMES, Cell, Number, Table, Text, one_line
+from reports.tables.cells import DASH, TIMES, Cell, Number, Table, Text, one_line
 
 FOLDER = Path(__file__).parent
 SHORT = 28
@@ -93,6 +94,7 @@ def _environment() -> Environment:
     )
     environment.tests["wide"] = lambda table: len(table.columns) > WIDE
     environment.filters["shown"] = _shown
+    environment.filters["source"] = _source
     environment.filters["worded"] = _worded
     environment.filters["data_url"] = _data_url
     environment.filters["one_line"] = one_line
@@ -166,9 +168,9 @@ def _shown(cell: Cell, anchors: Mapping[tuple[str, ...], str]) -> Markup:
     if isinstance(cell, Number):
         shown = _number(cell, anchor)
     elif isinstance(cell, Text):
-        shown = _breakable(cell.text) if len(cell.text) > SHORT else str(escape(cell.text))
+        shown = _breakable(cell.text) if len(cell.text) > SHORT else escape(cell.text)
     else:
-        shown = f'<span class="absent">{_linked(str(escape(cell.text)), anchor)}</span>'
+        shown = f'<span class="absent">{_linked(escape(cell.text), anchor)}</span>'
     mark = f"<sup>{escape(cell.mark)}</sup>" if cell.mark else ""
     # Of a number the mark belongs to the mean and stands before what is beside it.
     beside = _beside(cell) if isinstance(cell, Number) else ""
@@ -176,7 +178,7 @@ def _shown(cell: Cell, anchors: Mapping[tuple[str, ...], str]) -> Markup:
 
 
 def _number(number: Number, anchor: str) -> str:
-    mean = str(escape(number.mean_text))
+    mean = escape(number.mean_text)
     counts = " ".join(str(count) for count in (number.estimate.n, number.estimate.items) if count)
     return _linked(
         f"<strong>{mean}</strong>" if number.is_best else mean, anchor, f' data-n="{counts}"'
@@ -199,12 +201,22 @@ def _breakable(text: str) -> str:
 
     The style sheet knows by the last `<wbr>` that it is long.
     """
-    return re.sub(r"([+,(])(?=\S)|$", r"\1<wbr>", str(escape(text)))
+    return re.sub(r"([+,(])(?=\S)|$", r"\1<wbr>", escape(text))
 
 
 def _worded(header: str) -> Markup:
     """A header that breaks between its words and not at a hyphen."""
-    return Markup(str(escape(header)).replace(" ", " <wbr>"))
+    return Markup(escape(header).replace(" ", " <wbr>"))
+
+
+def _source(source: Source) -> Markup:
+    """The cells of a stage: no macro either, there are as many as stages."""
+    outcome = f"{source.outcome}: {source.reason}" if source.reason else source.outcome
+    texts = (source.seed or DASH, outcome, source.seconds, source.items)
+    files = [f'<a href="{escape(each.address)}">{escape(each.name)}</a>' for each in source.files]
+    if not source.logs:
+        files.append("no log kept")
+    return Markup("".join(f"<td>{cell}</td>" for cell in (*map(escape, texts), ", ".join(files))))
 
 
 def _csp_hash(text: str) -> str:
