@@ -247,19 +247,22 @@ def read_stages(
         BadRecord: a record is damaged, or lies under another stage's name.
     """
     records = _files_by_digest(results / "records")
-    tried = {folder.name: folder for folder in (results / "attempts").glob("[!.]*")}
+    attempts = results / "attempts"
+    tried = glob("[!.]*", root_dir=attempts)
     if plan:
         planned = _planned(plan)
     else:
-        failed = [digest for digest, folder in tried.items() if _attempts(folder)]
+        failed = [digest for digest in tried if _attempts(attempts / digest)]
         planned = _planned_anywhere(results, [*records, *failed])
     found = []
-    reader = _Reader(without)
+    reader, known = _Reader(without), set(tried)
     for suite, stage in planned:
         files = records.get(stage.digest, [])
         if plan:
             files = [path for path in files if _repeat(path) in (repeats or stage.asked)]
-        found.append(_read_stage(suite, stage, files, tried.get(stage.digest), reader))
+        # A plan is a file like any other: what is no folder's name here leads nowhere.
+        folder = attempts if stage.digest in known else None
+        found.append(_read_stage(suite, stage, files, folder, reader))
     return found
 
 
@@ -336,9 +339,9 @@ def _repeat(path: Path) -> int:
     return int(number)
 
 
-def _attempts(folder: Path | None) -> list[Path]:
+def _attempts(folder: Path) -> list[Path]:
     """The failures of one stage. Its folder holds the logs of successes too."""
-    return sorted(folder.glob("[!.]*.json")) if folder else []
+    return sorted(folder.glob("[!.]*.json"))
 
 
 def _planned(plan: PlanFile) -> list[tuple[str, PlannedStage]]:
@@ -374,7 +377,7 @@ def _read_stage(
     suite: str,
     stage: PlannedStage,
     records: Iterable[Path],
-    tried: Path | None,
+    attempts: Path | None,
     reader: _Reader,
 ) -> StageRun:
     read = [reader.read(path, stage.digest) for path in records]
@@ -385,7 +388,9 @@ def _read_stage(
     if whole:
         return StageRun(suite=suite, planned=_with_kind(stage, whole[0]), records=tuple(whole))
     failed = [record for record in read if record.outcome != "ok"]
-    failed += [reader.read(path, stage.digest) for path in _attempts(tried)]
+    if attempts:
+        tried = _attempts(attempts / stage.digest)
+        failed += [reader.read(path, stage.digest) for path in tried]
     if not failed:
         return StageRun(suite=suite, planned=stage, records=())
     latest = max(failed, key=lambda record: str(record.observed.get("started", "")))

@@ -319,6 +319,17 @@ def test_unfinished_files_are_not_records(store: SyntheticStore):
     assert tidy(store.root, read_plan(store.save_plan())).empty
 
 
+def test_a_digest_leads_nowhere_else(store: SyntheticStore):
+    """A plan is a file that anybody may have written."""
+    fill(store)
+    path = store.save_plan()
+    plan = read_plan(path)
+    assert list(path.parent.glob("*.json"))
+    elsewhere = plan.stages[0].model_copy(update={"digest": f"../{path.parent.name}"})
+    (run,) = read_stages(store.root, plan.model_copy(update={"stages": (elsewhere,)}))
+    assert run.found == ()
+
+
 def test_logs_alone_are_no_attempt(store: SyntheticStore):
     """A folder that holds no failure is no stage of the whole store, nor a failed one."""
     digest = store.plan("evaluate", model="m")
