@@ -248,20 +248,20 @@ def read_stages(
     """
     records = _files_by_digest(results / "records")
     attempts = results / "attempts"
-    tried = glob("[!.]*", root_dir=attempts)
+    tried = set(glob("[!.]*", root_dir=attempts))
     if plan:
         planned = _planned(plan)
     else:
         failed = [digest for digest in tried if _attempts(attempts / digest)]
         planned = _planned_anywhere(results, [*records, *failed])
     found = []
-    reader, known = _Reader(without), set(tried)
+    reader = _Reader(without)
     for suite, stage in planned:
         files = records.get(stage.digest, [])
         if plan:
             files = [path for path in files if _repeat(path) in (repeats or stage.asked)]
         # A plan is a file like any other: what is no folder's name here leads nowhere.
-        folder = attempts if stage.digest in known else None
+        folder = attempts if stage.digest in tried else None
         found.append(_read_stage(suite, stage, files, folder, reader))
     return found
 
@@ -403,7 +403,7 @@ class _Reader:
     def __init__(self, without: frozenset[str]) -> None:
         self.without = without
         self.environment: dict[str, Any] = {}
-        """Of the last record: those of one run are alike, and ten thousand take 40 MB."""
+        """Of the last record: those of one run are alike, and ten thousand take 30 MB."""
 
     def read(self, path: Path, digest: str) -> Record:
         record = read_record(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -35,22 +36,19 @@ def _table(table: Table, shared: tuple[str, ...], width: int) -> Group:
     labels = [column for column in table.columns if column.kind == "label"]
     quality = [column for column in table.columns if column.kind in ("number", "verdict")]
     cost = [column for column in table.columns if column.kind == "cost"]
+    if table.metric:
+        # The metric of the settings is in the title and not said seven times.
+        quality = [replace(column, detail="") for column in quality]
     room = width - LABEL_WIDTH - 3
-    # The metric of the settings is in the title and not said seven times.
-    headed = [(quality, not table.metric), (cost, True)]
-    blocks = [
-        _block(labels, part, detailed)
-        for columns, detailed in headed
-        for part in _parts(columns, detailed, room)
-    ]
+    blocks = [_block(labels, part) for columns in (quality, cost) for part in _parts(columns, room)]
     footnotes = [RichText(f"[{mark}] {text}") for mark, text in table.footnotes]
     notes = [RichText(note, style="dim") for note in table.notes if note not in shared]
     return Group(RichText(table.title, style="bold"), *blocks, *footnotes, *notes, "")
 
 
-def _parts(columns: Sequence[Column], detailed: bool, room: int) -> list[Sequence[Column]]:
+def _parts(columns: Sequence[Column], room: int) -> list[Sequence[Column]]:
     """Columns in as few equal parts as fit the room; one that is wider stands alone."""
-    widths = [_width(column, detailed) for column in columns]
+    widths = list(map(_width, columns))
     for count in range(1, len(columns) + 1):
         size = math.ceil(len(columns) / count)
         starts = range(0, len(columns), size)
@@ -59,14 +57,14 @@ def _parts(columns: Sequence[Column], detailed: bool, room: int) -> list[Sequenc
     return []
 
 
-def _width(column: Column, detailed: bool) -> int:
+def _width(column: Column) -> int:
     """What a column needs so that no word is broken, with the blanks beside it."""
-    texts = (_header(column, detailed), *map(_text, column.cells))
+    texts = (_header(column), *map(_text, column.cells))
     longest = max(len(word) for text in texts for word in (text.plain.split() or [""]))
     return min(longest, COLUMN_WIDTH) + 2
 
 
-def _block(labels: Sequence[Column], columns: Sequence[Column], detailed: bool) -> RichTable:
+def _block(labels: Sequence[Column], columns: Sequence[Column]) -> RichTable:
     rich = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     joined = _joined(labels)
     longest = max((len(line) for text in joined for line in text.plain.splitlines()), default=0)
@@ -74,16 +72,16 @@ def _block(labels: Sequence[Column], columns: Sequence[Column], detailed: bool) 
     rich.add_column(width=min(longest, LABEL_WIDTH), overflow="fold")
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.right else "left"
-        rich.add_column(_header(column, detailed), justify=justify, max_width=COLUMN_WIDTH)
+        rich.add_column(_header(column), justify=justify, max_width=COLUMN_WIDTH)
     for row in zip(joined, *(map(_text, column.cells) for column in columns), strict=True):
         rich.add_row(*row)
     return rich
 
 
-def _header(column: Column, detailed: bool) -> RichText:
-    """One word a line, then, where wanted, metric, unit and direction."""
+def _header(column: Column) -> RichText:
+    """One word a line, then metric, unit and direction."""
     lines = column.header.split()
-    if detailed and column.detail:
+    if column.detail:
         lines.append(column.detail)
     return RichText("\n".join(lines))
 
