@@ -81,6 +81,8 @@ class Observed:
     """The values again, by item where every seed scored the same ones."""
     stages: tuple[str, ...] = ()
     """Digests of the stages whose records hold the values, or say why there are none."""
+    lost: tuple[str, ...] = ()
+    """Why runs failed of stages that other runs have values of."""
     is_chosen_on_scored: bool = False
     """Whether a checkpoint it is of was chosen on the very split that is scored."""
 
@@ -459,6 +461,7 @@ def _observed(entries: list[Entry], upstream: list[Entry], matching: list[Entry]
         stderr=max((e.stderr for e in measured if e.stderr is not None), default=None),
         examples=next((e.examples for e in measured if e.examples is not None), None),
         scored=frozenset((e.examples, e.n) for e in measured),
+        lost=tuple(dict.fromkeys(e.lost for e in measured if e.lost)),
         is_chosen_on_scored=any(e.selection == CHOSEN_ON_SCORED for e in upstream),
     )
 

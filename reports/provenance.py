@@ -169,7 +169,7 @@ def _source(attempts: str, run: StageRun) -> Source:
     return Source(
         seed="" if labels.seed is None else str(labels.seed),
         outcome=_distinct(record.outcome for record in run.found) or NOT_RUN,
-        reason=_distinct(record.reason for record in run.found),
+        reason=_reason(run),
         seconds=", ".join(_seconds(run.found)),
         items=" or ".join(dict.fromkeys(_items(run.records))),
         records=_links("record", records),
@@ -178,6 +178,13 @@ def _source(attempts: str, run: StageRun) -> Source:
             Link(name=one_line(name), address=f"{STORE}/{address}") for name, address in data
         ),
     )
+
+
+def _reason(run: StageRun) -> str:
+    """Why there is no result, or fewer than were asked for."""
+    if run.records:
+        return f"another run failed: {run.failure}" if run.failure else ""
+    return _distinct(record.reason for record in run.found)
 
 
 def _kept(folder: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -64,12 +64,13 @@ FURTHER_COLUMNS = {
     "items": "object",
     "budget": "object",
     "train_seconds": "Float64",
+    "lost": "string",
 }
 """What our own tables need beside the documented columns: what knowing nothing scores, the digest
 of the model that went in and the identity of the task's data, how many examples the evaluation was
 cut to, why the compression is experimental, what a training chose its checkpoint on and which step
-that was, which checkpoint an evaluation took if it was not the chosen one, the metric by item, and
-how much a training was given and how long its steps took."""
+that was, which checkpoint an evaluation took if it was not the chosen one, the metric by item, how
+much a training was given and how long its steps took, and why another run of the stage is lost."""
 
 NOT_RUN = "not run"
 """Stands where an outcome would, for a stage that left nothing. No record has it."""
@@ -180,6 +181,7 @@ class Entry(NamedTuple):
     items: ItemScores | None
     budget: Budget | None
     train_seconds: float | None
+    lost: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,12 +193,17 @@ class StageRun:
     records: tuple[Record, ...]
     """Whole results, by machine and repeat; empty when nothing succeeded."""
     attempt: Record | None = None
-    """The latest failure; only where there is no result."""
+    """The latest failure of a run that was asked for and has no result."""
 
     @property
     def found(self) -> tuple[Record, ...]:
         """The results, else the failure, else nothing."""
         return self.records or ((self.attempt,) if self.attempt else ())
+
+    @property
+    def failure(self) -> str:
+        """Outcome and reason of that failure; empty where there is none."""
+        return f"{self.attempt.outcome}: {self.attempt.reason}" if self.attempt else ""
 
 
 def read_plan(path: Path) -> PlanFile:
@@ -234,14 +241,16 @@ def missing(results: Path, plan: PlanFile) -> list[PlannedStage]:
 def read_stages(
     results: Path,
     plan: PlanFile | None,
-    repeats: Container[int] | None = None,
+    repeats: Collection[int] | None = None,
     *,
+    machine: str | None = None,
     without: frozenset[str] = frozenset(),
 ) -> list[StageRun]:
     """Every stage of the plan, or of the whole store, with its records, each file read once.
 
     Of a plan's stages those repeats are read that it asks for, or `repeats`: others are there to
-    judge other code by. Facts named in `without` are left out, for they may be large.
+    judge other code by. With `machine`, what others made is left out, and so are the facts named in
+    `without`, for they may be large.
 
     Raises:
         BadRecord: a record is damaged, or lies under another stage's name.
@@ -255,14 +264,15 @@ def read_stages(
         failed = [digest for digest in tried if _attempts(attempts / digest)]
         planned = _planned_anywhere(results, [*records, *failed])
     found = []
-    reader = _Reader(without)
+    reader = _Reader(without, machine)
     for suite, stage in planned:
         files = records.get(stage.digest, [])
-        if plan:
-            files = [path for path in files if _repeat(path) in (repeats or stage.asked)]
+        wanted = (repeats or stage.asked) if plan else None
+        if wanted:
+            files = [path for path in files if _repeat(path) in wanted]
         # A plan is a file like any other: what is no folder's name here leads nowhere.
         folder = attempts if stage.digest in tried else None
-        found.append(_read_stage(suite, stage, files, folder, reader))
+        found.append(_read_stage(suite, stage, files, folder, reader, wanted))
     return found
 
 
@@ -379,31 +389,39 @@ def _read_stage(
     records: Iterable[Path],
     attempts: Path | None,
     reader: _Reader,
+    wanted: Collection[int] | None,
 ) -> StageRun:
-    read = [reader.read(path, stage.digest) for path in records]
+    read = reader.read_all(records, stage.digest)
     whole = sorted(
         (record for record in read if record.outcome == "ok"),
         key=lambda record: (record.machine, record.repeat),
     )
-    if whole:
-        return StageRun(suite=suite, planned=_with_kind(stage, whole[0]), records=tuple(whole))
-    failed = [record for record in read if record.outcome != "ok"]
-    if attempts:
-        tried = _attempts(attempts / stage.digest)
-        failed += [reader.read(path, stage.digest) for path in tried]
-    if not failed:
-        return StageRun(suite=suite, planned=stage, records=())
-    latest = max(failed, key=lambda record: str(record.observed.get("started", "")))
-    return StageRun(suite=suite, planned=_with_kind(stage, latest), records=(), attempt=latest)
+    done = {record.repeat for record in whole}
+    failed: list[Record] = []
+    if not whole or (wanted and not done.issuperset(wanted)):
+        tried = _attempts(attempts / stage.digest) if attempts else []
+        failed = [*read, *reader.read_all(tried, stage.digest)]
+        # What went through later is no failure any more.
+        failed = [each for each in failed if each.repeat not in done]
+        failed = [each for each in failed if wanted is None or each.repeat in wanted]
+    latest = max(failed, key=lambda each: str(each.observed.get("started", "")), default=None)
+    first = whole[0] if whole else latest
+    planned = _with_kind(stage, first) if first else stage
+    return StageRun(suite=suite, planned=planned, records=tuple(whole), attempt=latest)
 
 
 class _Reader:
     """Reads records and keeps what is shown of them, and what they have in common once."""
 
-    def __init__(self, without: frozenset[str]) -> None:
+    def __init__(self, without: frozenset[str], machine: str | None) -> None:
         self.without = without
+        self.machine = machine
         self.environment: dict[str, Any] = {}
         """Of the last record: those of one run are alike, and ten thousand take 30 MB."""
+
+    def read_all(self, paths: Iterable[Path], digest: str) -> list[Record]:
+        read = (self.read(path, digest) for path in paths)
+        return [record for record in read if self.machine in (None, record.machine)]
 
     def read(self, path: Path, digest: str) -> Record:
         record = read_record(path)
@@ -525,6 +543,7 @@ def _row(run: StageRun, told: _Told, metric: Metric | None) -> Entry:
         metric.items if metric else None,
         told.budget,
         told.train_seconds,
+        run.failure if run.records else "",
     )
 
 

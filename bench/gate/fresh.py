@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -64,11 +63,7 @@ def fresh_runs(plan: Plan, repeats: tuple[int, ...]) -> list[tuple[Stage, int]]:
 
 def records_of(store: Store, plan: PlanFile, repeats: tuple[int, ...]) -> list[StageRun]:
     """Every stage with its records of these repeats on this machine, and no others."""
-    machine = this_machine().fingerprint
-    return [
-        replace(run, records=tuple(r for r in run.records if r.machine == machine))
-        for run in read_stages(store.root, plan, repeats)
-    ]
+    return read_stages(store.root, plan, repeats, machine=this_machine().fingerprint)
 
 
 def _is_ours(store: Store, digest: str, repeat: int, here: str) -> bool:

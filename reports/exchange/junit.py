@@ -24,13 +24,14 @@ def _case(run: StageRun, machine: str | None) -> Case:
     own = _own(run.found, machine)
     name, seconds = _name(run), sum(map(_took, own))
     asked, failed = len(run.planned.asked), run.attempt
+    have = len(run.records and own)
+    some = f"{have} of {asked} runs"
     if failed is None:
-        have = len(own)
         if have >= asked:
             return Case(name=name, seconds=seconds)
-        why = f"{have} of {asked} runs" if have else NOT_RUN
+        why = some if have else NOT_RUN
         return Case(name=name, seconds=seconds, outcome="skipped", message=why)
-    why = f"{failed.outcome}: {failed.reason}"
+    why = f"{some}; {run.failure}" if have else run.failure
     if failed.outcome == "skipped":
         return Case(name=name, seconds=seconds, outcome="skipped", message=why)
     return Case(name=name, seconds=seconds, outcome="failure", message=why, type=failed.outcome)

@@ -17,7 +17,7 @@ from reports.gate.kept import SCHEMA, read_kept
 from reports.gate.rules import rule_of
 from reports.items import is_made_of, scores_by_item
 from reports.record import OF_A_RUN, TRAININGS, ItemScores, Metric, Record, canonical
-from reports.results import Labels, PlannedStage, StageRun
+from reports.results import NOT_RUN, Labels, PlannedStage, StageRun
 from reports.statistics.intervals import Better, Scores
 
 BENCHMARK = "benchmark"
@@ -329,7 +329,7 @@ def _missing(runs: Iterable[StageRun], repeats: int | None) -> Iterator[Missing]
             asked = repeats or len(run.planned.asked)
         if have >= asked:
             continue
-        why = f"{have} of {asked} runs, the others failed"
-        if not have:
-            why = f"{run.attempt.outcome}: {run.attempt.reason}" if run.attempt else "not run"
+        why = run.failure or NOT_RUN
+        if have:
+            why = f"{have} of {asked} runs; {why}"
         yield Missing(place=_line(run.planned, ""), seed=run.planned.labels.seed, why=why)

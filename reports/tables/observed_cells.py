@@ -141,7 +141,10 @@ def marked(caveats: Sequence[str], footnotes: Footnotes) -> str:
 
 
 def runs_cells(observed: Sequence[Observed], style: Style, footnotes: Footnotes) -> list[Cell]:
-    """A column of means over runs, or why there is none; a footnote names fewer runs than most."""
+    """A column of means over runs, or why there is none.
+
+    A footnote names fewer runs than most rows have, and why others failed.
+    """
     usual = max((len(each.runs) for each in observed), default=0)
     return [_runs_cell(each, style, usual, footnotes) for each in observed]
 
@@ -150,7 +153,8 @@ def _runs_cell(observed: Observed, style: Style, usual: int, footnotes: Footnote
     if not observed.runs:
         return absent_cell(observed, footnotes)
     count = len(observed.runs)
-    caveats = [f"{count} run{'s' * (count > 1)}"] * (count < usual)
+    caveats = [f"{count} run{'s' * (count > 1)}"] * (count < usual or bool(observed.lost))
+    caveats += [f"another failed ({why})" for why in observed.lost]
     caveats += [f"graded {'; '.join(observed.grades)}"] * bool(observed.grades)
     return Number(
         estimate=estimate(list(observed.runs.values())),

@@ -237,6 +237,36 @@ def test_repeats_that_a_plan_does_not_ask_for_are_left_out(store: SyntheticStore
     assert [record.repeat for record in run.records] == [1, 7]
 
 
+def test_a_repeat_that_failed_keeps_its_reason(store: SyntheticStore):
+    """Beside those that went through; not if it went through later, or nobody asked for it."""
+    digest = store.plan("tune", repeats=3, model="m")
+    store.save(store.record(digest, "tune", *perplexity(1.0)))
+    for repeat, reason in {0: "went through later", 1: "too large", 3: "not asked for"}.items():
+        failed = store.record(digest, "tune", outcome="oom_host", reason=reason, repeat=repeat)
+        store.save_attempt(failed, name=str(repeat))
+    plan = read_plan(store.save_plan())
+    (run,) = read_stages(store.root, plan)
+    assert ([each.repeat for each in run.records], run.failure) == ([0], "oom_host: too large")
+    (entry,) = rows([run])
+    assert (entry.outcome, entry.lost) == ("ok", "oom_host: too large")
+    for repeat in (1, 2):
+        store.save(store.record(digest, "tune", *perplexity(1.0), repeat=repeat))
+    (run,) = read_stages(store.root, plan)
+    assert (len(run.records), run.failure) == (3, "")
+
+
+def test_what_another_machine_left_can_be_left_out(store: SyntheticStore):
+    """What this one failed at is its failure, whatever the other has."""
+    digest = store.plan("tune", model="m")
+    store.save(store.record(digest, "tune", *perplexity(1.0), machine="other"))
+    store.save_attempt(store.record(digest, "tune", outcome="failed", reason="broken"))
+    plan = read_plan(store.save_plan())
+    (run,) = read_stages(store.root, plan, machine=store.machine)
+    assert (run.records, run.failure) == ((), "failed: broken")
+    (run,) = read_stages(store.root, plan)
+    assert (len(run.records), run.failure) == (1, "")
+
+
 def test_the_whole_store_holds_every_record(store: SyntheticStore):
     """Without a plan every machine's record is there, labelled by whatever plan knows it."""
     known = store.plan("evaluate", model="m", task="t")

@@ -75,6 +75,20 @@ def test_a_stage_that_lacks_runs_is_no_pass(tmp_path: Path):
     assert [each.get("message") for each in found.iter("skipped")] == ["2 of 3 runs"]
 
 
+def test_a_run_that_failed_among_others_fails(tmp_path: Path):
+    """How many there are, and why not all."""
+    store = SyntheticStore(tmp_path)
+    fill_left(store)
+    (path,) = (tmp_path / "records").glob("*/*.2.json")
+    digest = path.name.partition(".")[0]
+    failed = {"outcome": "oom_host", "reason": "too large", "repeat": 2}
+    store.save_attempt(store.record(digest, "finetune", **failed))
+    path.unlink()
+    found = ElementTree.fromstring(junit(shown(tmp_path, store)))
+    said = [each.get("message") for each in found.iter("failure")]
+    assert said == ["2 of 3 runs; oom_host: too large"]
+
+
 def test_nothing_at_all_is_nothing_to_show():
     """A plan that nobody ran."""
     run = StageRun(

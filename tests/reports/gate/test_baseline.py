@@ -187,6 +187,18 @@ def test_some_runs_that_failed_are_missing(tmp_path: Path):
     assert places == {"tune", "finetune"}
 
 
+def test_why_some_runs_failed_is_told(tmp_path: Path):
+    """Not only that they did."""
+    store = SyntheticStore(tmp_path)
+    digest = store.plan("finetune", model="m", task="t", tuning="full", seed=3)
+    store.save(store.record(digest, "finetune", SPEED))
+    failed = {"outcome": "oom_host", "reason": "too large", "repeat": 1}
+    store.save_attempt(store.record(digest, "finetune", **failed))
+    runs = read_stages(tmp_path, read_plan(store.save_plan()), (0, 1))
+    found = gather(runs, suite="s", profile=None, machine="m", repeats=2)
+    assert [each.why for each in found.missing] == ["1 of 2 runs; oom_host: too large"]
+
+
 def test_nothing_at_all_is_all_missing(tmp_path: Path):
     """Code that cannot run anything is judged, not refused."""
     store = SyntheticStore(tmp_path)

@@ -182,6 +182,24 @@ def test_fewer_runs_than_the_others_are_named():
     assert [dict(speed.footnotes).get(cell.mark) for cell in cells] == [None, None, None, "2 runs"]
 
 
+def test_why_a_run_failed_stands_below_the_table():
+    """Even where every row lost one, so that none has fewer than the others."""
+    reason = {"metrics": (), "outcome": "oom_host", "reason": "too large"}
+    runs = [
+        replace(
+            stage,
+            records=stage.records[:2],
+            attempt=stage.records[2].model_copy(update=reason),
+        )
+        for stage in stages()
+    ]
+    found = compared(frame(runs, with_not_run=True))
+    speed = next(t for t in efficiency_tables(found) if t.name.endswith("-speed"))
+    cells = next(c for c in speed.columns if c.header == "throughput").cells
+    said = {dict(speed.footnotes)[cell.mark] for cell in cells}
+    assert said == {"2 runs; another failed (oom_host: too large)"}
+
+
 def test_both_like_for_like_ratios_stand_there():
     """OT against FT, and OT with LoRA against FT with LoRA."""
     found = texts(tables()["speed"], "like for like")
