@@ -24,6 +24,7 @@ from bench.cli.program import (
     print_json,
     print_lines,
 )
+from reports.gate.rules import MOST_PAIRS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -236,6 +237,9 @@ def ab(
     profile: Profile = None,
     sets: Sets = None,
     select: Select = None,
+    pairs: Annotated[
+        int, typer.Option("--pairs", min=20, help="At most so many fresh pairs of a line.")
+    ] = MOST_PAIRS,
     strict: Strict = False,
     junit: Junit = None,
     as_json: AsJson = False,
@@ -262,7 +266,7 @@ def ab(
         for side in sides:
             _say(f"{side.name} ({side.commit[:12]}): the suite once")
             side.run([*asked, "--json"])
-        verdicts = compare_arms(sides, noise, _say)
+        verdicts = compare_arms(sides, noise, _say, pairs)
     title = f"{suite}: {sides[1].commit[:12]} against {sides[0].commit[:12]}"
     _tell(verdicts, title, junit, as_json=as_json)
     _exit(verdicts, strict=strict)

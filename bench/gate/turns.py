@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from bench.errors import NothingToShow
@@ -23,6 +23,7 @@ from reports.gate.judge import (
     unforeseen,
 )
 from reports.gate.noise import Noise
+from reports.gate.rules import MOST_PAIRS
 from reports.gate.staged import FIRST_PAIRS, evidence, in_rounds
 from reports.record import TRAININGS, read_record
 from reports.results import PlanFile, PlannedStage, read_plan, read_stages
@@ -71,8 +72,13 @@ class Shared:
     stages: tuple[PlannedStage, PlannedStage]
 
 
-def compare_arms(arms: Sequence[Arm], noise: Noise, said: Said) -> list[Verdict]:
-    """Quality from the suites as they ran; speed and memory from pairs in rounds."""
+def compare_arms(
+    arms: Sequence[Arm], noise: Noise, said: Said, most: int = MOST_PAIRS
+) -> list[Verdict]:
+    """Quality from the suites as they ran; speed and memory from pairs in rounds.
+
+    Of a line that does not pass at once at most so many fresh pairs are made.
+    """
     with ExitStack() as stack:
         base, candidate = (_side(arm, stack) for arm in arms)
         sides = base.measured(), candidate.measured()
@@ -91,9 +97,10 @@ def compare_arms(arms: Sequence[Arm], noise: Noise, said: Said) -> list[Verdict]
             lambda asked: pairing.made(pairing.by_stage(asked)),
             pairing.evidence,
             quality,
+            most=most,
         )
-    whole = [pairing.or_lost(each) for each in found]
-    return [*whole, *unlike.values(), *_without_pairs(sides, pairs), *_unforeseen(sides)]
+    told = [*map(pairing.or_lost, found), *unlike.values(), *_without_pairs(sides, pairs)]
+    return list(map(_Failed(sides).or_missing, told))
 
 
 Pair = tuple[Measured, Measured]
@@ -134,7 +141,8 @@ class _Pairing:
             self.repeat += 1
             for shared in [each for each, count in counts.items() if turn < count]:
                 base, candidate = self._pair(shared, is_turned=is_turned)
-                for line in base.keys() & candidate.keys():
+                # In their order: a set's is another in every process.
+                for line in filter(candidate.__contains__, base):
                     pairs[line].append((base[line], candidate[line]))
                     self.lines[shared].add(line)
             self.said(f"pair {turn + 1} of {max(counts.values())}")
@@ -216,16 +224,28 @@ def _unlike(pair: Pair) -> Verdict | None:
 
 
 def _without_pairs(sides: Sequence[Baseline], pairs: Container[Line]) -> Iterator[Verdict]:
-    """Timed lines of the base that could not be run in turn."""
-    lost = {each.place: each.why for each in sides[1].missing}
+    """Timed lines that could not be run in turn, and what the base does not have."""
     for each in sides[0].measured:
         if each.line.stage in TRAININGS and each.line not in pairs:
-            why = lost.get(each.line.place, "the candidate has no such run, or it failed")
-            yield Verdict(line=each.line, word="MISSING", sentence=why)
+            said = "the candidate has no such run, or it failed"
+            yield Verdict(line=each.line, word="MISSING", sentence=said)
+    for verdict in unforeseen(*sides):
+        if verdict.line not in pairs:
+            # What the candidate lost has its reason.
+            new = verdict.word == "INCONCLUSIVE"
+            yield replace(verdict, sentence="not in the base") if new else verdict
 
 
-def _unforeseen(sides: Sequence[Baseline]) -> Iterator[Verdict]:
-    """Of what the base does not have; what is timed has its verdict from the pairs."""
-    for each in unforeseen(*sides):
-        if each.word == "MISSING" or each.line.stage not in TRAININGS:
-            yield each
+class _Failed:
+    """What failed when the suite ran on either side: what is left of such a line proves nothing."""
+
+    def __init__(self, sides: Sequence[Baseline]) -> None:
+        named = zip(("base", "candidate"), sides, strict=True)
+        self.why = {
+            each.place: f"{name}: {each.why}" for name, side in named for each in side.missing
+        }
+
+    def or_missing(self, verdict: Verdict) -> Verdict:
+        """The verdict, unless its stage failed."""
+        why = self.why.get(verdict.line.place)
+        return Verdict(line=verdict.line, word="MISSING", sentence=why) if why else verdict

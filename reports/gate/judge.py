@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
+import numpy as np
 from scipy.stats import chi2
 
 from reports.flat import flat
@@ -32,14 +33,15 @@ from reports.gate.rules import (
     Rule,
     rule_of,
 )
-from reports.statistics.certainty import exceeds, reach
+from reports.statistics.certainty import exceeds, is_known, reach
 from reports.statistics.intervals import Part, Scores, Spread
 from reports.statistics.losses import (
+    Answers,
+    answer_alike,
     is_identical,
     loss_of,
     of_runs,
     of_trainings,
-    right_no_more,
 )
 from reports.statistics.ties import holm
 
@@ -66,7 +68,7 @@ class Verdict:
     probability: float | None = None
     """Corrected: of such a loss where there is none beyond the margin."""
     more_runs: int | None = None
-    """So many more would decide."""
+    """So many more would decide, of both sides where the sentence says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +83,14 @@ class Evidence:
     unit: Literal["runs", "seeds"]
     fixed: int = 0
     """So many parts of the variance, the last ones, stay as they are however many are added."""
-    exact: float | None = None
-    """Probability of an exact test that takes the place of the mean's."""
+    bank: int = 0
+    """Runs or seeds of the baseline, which stays as it is; 0 where both sides are run in turn."""
+    is_paired: bool = False
+    """Whether the seeds are those of the baseline. Else the second part is the baseline's own."""
+    shift: float = 0.0
+    """The machine may hide so much of a loss, however often one runs."""
+    exact: Answers | None = None
+    """Of the same weights: an exact test of their answers takes the place of the mean's."""
     clocked: Clocked | None = None
     """Of a speed on a GPU whose clock is known in all runs."""
     note: str = ""
@@ -136,10 +144,14 @@ def decide(found: Sequence[Found]) -> list[Verdict]:
 
 def detectable(evidence: Evidence, level: float) -> float:
     """The smallest loss that would be called a regression in POWER of all cases."""
+    if evidence.exact is not None:
+        return max(evidence.margin, evidence.exact.smallest(level))
     return evidence.margin + max(_visible(each.parts, level) for each in evidence.spreads)
 
 
-def runs_needed(evidence: Evidence, level: float, loss: float | None = None) -> int | None:
+def runs_needed(
+    evidence: Evidence, level: float, loss: float | None = None, *, anew: bool = False
+) -> int | None:
     """How many runs or seeds in all would let a loss be seen; None if no number would.
 
     A spread known from few runs may be larger: it is taken as large as it is in four of five cases.
@@ -148,15 +160,19 @@ def runs_needed(evidence: Evidence, level: float, loss: float | None = None) -> 
         evidence: what is known of the line.
         level: the probability below which it regressed.
         loss: the rule's limit if not given.
+        anew: whether the baseline is saved again with as many; else it stays as it is.
     """
-    have = evidence.spread.n
     wanted = evidence.rule.limit_loss if loss is None else loss
+    most = MOST_RUNS
+    if evidence.is_paired and evidence.bank and not anew:
+        # A seed that the baseline does not have says nothing.
+        most = evidence.bank + 1
 
     def sees(n: int) -> bool:
-        scaled = [_scaled(each.parts, evidence.fixed, n / have) for each in evidence.spreads]
-        return evidence.margin + max(_visible(parts, level) for parts in scaled) <= wanted
+        grown = [_grown(evidence, each.parts, n, anew=anew) for each in evidence.spreads]
+        return evidence.margin + max(_visible(parts, level) for parts in grown) <= wanted
 
-    numbers = range(have + 1, MOST_RUNS)
+    numbers = range(evidence.spread.n + 1, most)
     place = bisect_left(numbers, True, key=sees)
     return numbers[place] if place < len(numbers) else None
 
@@ -166,11 +182,18 @@ def _visible(parts: Sequence[Part], level: float) -> float:
     return reach(parts, level) + reach(parts, 1 - POWER)
 
 
-def _scaled(parts: Sequence[Part], fixed: int, times: float) -> tuple[Part, ...]:
-    """The parts of the variance with so many times the runs; so many, the last ones, stay."""
-    moving = len(parts) - fixed
-    more = [Part(_at_most(part) / times, (part.freedom + 1) * times - 1) for part in parts[:moving]]
-    return (*more, *parts[moving:])
+def _grown(evidence: Evidence, parts: Sequence[Part], n: int, *, anew: bool) -> tuple[Part, ...]:
+    """The parts of the variance with so many runs; some of them stay."""
+    moving = len(parts) - evidence.fixed
+    times = [n / evidence.spread.n] * moving
+    if evidence.bank and not evidence.is_paired:
+        times[1:] = [n / evidence.bank] * anew
+    return (*map(_of_more, parts, times), *parts[len(times) :])
+
+
+def _of_more(part: Part, times: float) -> Part:
+    """A part of the variance with so many times the runs."""
+    return Part(_at_most(part) / times, (part.freedom + 1) * times - 1, part.least / times)
 
 
 @lru_cache(maxsize=1024)
@@ -214,6 +237,7 @@ def _of_runs(was: Measured, is_now: Measured, rule: Rule, drift: Part | None) ->
     if any(len(set(side)) == 1 for side in values) and not rule.grain:
         return _unknown(line, "all runs of a side have the same value: that was not measured")
     spread = of_runs(values[0], values[1], was.better)
+    shift = rule.drift_loss if drift is None else 0.0
     # What stays however many runs are made: how finely one is counted, and what days differ by.
     fixed = [*grain(rule), *([] if drift is None else [drift])]
     clocked = _clocked(was, is_now, rule)
@@ -221,9 +245,11 @@ def _of_runs(was: Measured, is_now: Measured, rule: Rule, drift: Part | None) ->
         line=line,
         rule=rule,
         spread=replace(spread, parts=(*spread.parts, *fixed)),
-        margin=rule.margin_loss + (rule.drift_loss if drift is None else 0.0),
+        margin=rule.margin_loss + shift,
         unit="runs",
         fixed=len(fixed),
+        bank=len(values[0]),
+        shift=shift,
         clocked=clocked and clocked.with_parts(fixed),
         note=_canary(was, is_now, rule),
     )
@@ -262,23 +288,24 @@ def _of_scores(was: Measured, is_now: Measured, rule: Rule) -> Found:
         same = f"all {items:,} items of {len(sides[0].values)} evaluations have the same score"
         return Verdict(line=line, word="PASS", sentence=same, loss=0.0, detectable=0.0)
     is_again = _same_weights(was, is_now)
-    if is_again or set(sides[0].values) == {None}:
-        # Nothing was trained in between: which items were scored is all that is left to chance.
-        spread = loss_of(*sides, was.better)
-    else:
-        spread = of_trainings(*sides, was.better)
+    # Where nothing was trained in between, the items are all that is left to chance. On one machine
+    # a training repeats to the last digit; on others the same seed is another draw.
+    is_paired = is_again or set(sides[0].values) == {None} or answer_alike(*sides)
+    spread = (loss_of if is_paired else of_trainings)(*sides, was.better)
     if spread is None or not spread.parts:
         return _unknown(line, "one training a side says nothing of others; add seeds", more=2)
     if rule.is_ratio:
         spread = _relative(spread, sum(sides[0].values.values()) / len(sides[0].values))
-    is_trained = None not in sides[0].values
+    of_seeds = 0 if None in sides[0].values else 1 if is_paired else 2
     return Evidence(
         line=line,
         rule=rule,
         spread=spread,
         margin=rule.margin_loss,
         unit="seeds",
-        fixed=len(spread.parts) - is_trained,
+        fixed=len(spread.parts) - of_seeds,
+        bank=len(sides[0].values),
+        is_paired=is_paired,
         exact=_exact(was, *sides) if is_again else None,
     )
 
@@ -289,21 +316,21 @@ def _same_weights(was: Measured, is_now: Measured) -> bool:
     return weights[0] == weights[1] and all(weights[0].values())
 
 
-def _exact(was: Measured, before: Scores, after: Scores) -> float | None:
-    """McNemar's probability of so many answers that are right no more; None if they are no answers.
-
-    Of several seeds the least likely speaks for all, as often as there are seeds.
-    """
+def _exact(was: Measured, before: Scores, after: Scores) -> Answers | None:
+    """The answers; None if items are not answered right or wrong."""
     binary = all(run.items is not None and run.items.encoding == "bits" for run in was.runs)
     if not binary or not before.by_item or before.documents != after.documents:
         return None
-    found = [right_no_more(before.by_item[s], after.by_item[s]) for s in before.by_item]
-    return min(1.0, len(found) * min(found))
+    seeds = list(before.by_item)
+    return Answers.of(*(np.stack([side.by_item[s] for s in seeds]) for side in (before, after)))
 
 
 def _relative(spread: Spread, scale: float) -> Spread:
     """A difference as the logarithm of a ratio, to first order."""
-    parts = tuple(Part(part.variance / scale**2, part.freedom) for part in spread.parts)
+    square = scale**2
+    parts = tuple(
+        Part(part.variance / square, part.freedom, part.least / square) for part in spread.parts
+    )
     return replace(spread, mean=math.log1p(max(spread.mean / scale, -0.99)), parts=parts)
 
 
@@ -311,7 +338,7 @@ def _worse(evidence: Evidence) -> float:
     if evidence.exact is None:
         return _beyond(evidence, 1)
     # The exact test is against no loss at all, and a loss within the margin is none.
-    return evidence.exact if evidence.spread.mean > evidence.margin else 1.0
+    return evidence.exact.probability if evidence.spread.mean > evidence.margin else 1.0
 
 
 def _better(evidence: Evidence) -> float:
@@ -331,13 +358,21 @@ def _beyond(evidence: Evidence, sign: int) -> float:
 
 
 def _exceeds(spread: Spread, margin: float, sign: int = 1) -> float:
-    return exceeds(replace(spread, mean=sign * spread.mean), margin)
+    return exceeds(spread if sign > 0 else gained(spread), margin)
+
+
+def gained(spread: Spread) -> Spread:
+    """A loss as a gain."""
+    return replace(spread, mean=-spread.mean)
 
 
 def _verdict(evidence: Evidence, worse: float, better: float, level: float) -> Verdict:
     rule = evidence.rule
-    if not evidence.spread.parts:
+    if evidence.spread.n == 1 and not evidence.spread.parts:
         return _unknown(evidence.line, "one pair says nothing of the spread", more=FEWEST_RUNS - 1)
+    if evidence.exact is None and not is_known(evidence.spread.parts):
+        said = f"all {evidence.unit} show one and the same loss, which is no measurement"
+        return _unknown(evidence.line, f"{said} of their spread")
     smallest = detectable(evidence, level)
     highest = evidence.bound(FALSE_PASSES)
     between = f"between {rule.text(evidence.bound(FALSE_PASSES, -1))} and {rule.text(highest)}"
@@ -346,13 +381,15 @@ def _verdict(evidence: Evidence, worse: float, better: float, level: float) -> V
         word="INCONCLUSIVE",
         sentence="",
         loss=evidence.spread.mean,
-        detectable=smallest,
+        # That even the loss of every answer would not be seen is no size of a loss.
+        detectable=smallest if rule.is_ratio or smallest <= 1 else None,
         probability=worse,
     )
     if worse < FALSE_ALARMS:
         where, loss = _shown(evidence, 1)
         counts = f"more than {rule.text(evidence.margin)} counts"
-        said = f"{where}worse by {rule.text(loss)}, {between}; {counts}{_why(evidence, where)}"
+        proof = _proof(evidence, worse)
+        said = f"{where}worse by {rule.text(loss)}{proof}; {counts}{_why(evidence, where)}"
         return replace(verdict, word="REGRESSED", sentence=said, loss=loss)
     if better < FALSE_ALARMS:
         where, loss = _shown(evidence, -1)
@@ -361,19 +398,51 @@ def _verdict(evidence: Evidence, worse: float, better: float, level: float) -> V
     said = _of_the_clock(evidence, level)
     if said:
         return replace(verdict, sentence=said)
-    if highest < rule.limit_loss and smallest <= rule.limit_loss:
+    if highest + evidence.shift < rule.limit_loss and smallest <= rule.limit_loss:
         said = f"no loss of {rule.text(rule.limit_loss)}: it is {between}"
         return replace(verdict, word="PASS", sentence=said)
     said = f"a loss of {rule.text(rule.limit_loss)} could go unseen: it is {between}"
     if evidence.clocked and evidence.clocked.apart > rule.margin_loss:
         return replace(verdict, sentence=f"{said}, as {evidence.clocked.clocks}")
+    decides, more = _would_decide(evidence, level)
+    return replace(verdict, sentence=f"{said}; {decides}", more_runs=more)
+
+
+def _proof(evidence: Evidence, worse: float) -> str:
+    """What convicted a line, in words: the bound beyond its margin, or the answers."""
+    answers = evidence.exact
+    if answers is not None:
+        return f": {answers.lost:,} of {answers.count:,} answers lost, {answers.won:,} won"
+    # So often its own bound may err, as there are other lines.
+    bound = evidence.bound(FALSE_ALARMS * _worse(evidence) / worse, -1)
+    return f", by {evidence.rule.text(bound)} at least"
+
+
+def _would_decide(evidence: Evidence, level: float) -> tuple[str, int | None]:
+    """What would, in words, and how many more runs or seeds that is."""
+    have, unit = evidence.spread.n, evidence.unit
+    if evidence.exact is not None:
+        return _more_items(evidence, evidence.exact, level), None
     needed = runs_needed(evidence, level)
-    more = None if needed is None else needed - evidence.spread.n
-    if more is None:
-        return replace(verdict, sentence=f"{said}; {_hopeless(evidence)}")
-    return replace(
-        verdict, sentence=f"{said}; {more} more {evidence.unit} would decide", more_runs=more
-    )
+    if needed is not None and not evidence.bank:
+        return f"{needed} fresh pairs would decide: --pairs {needed}", needed - have
+    if needed is not None:
+        return f"{needed - have} more {unit} would decide", needed - have
+    needed = runs_needed(evidence, level, anew=True) if evidence.bank else None
+    if needed is None:
+        return _hopeless(evidence), None
+    said = f"{needed} {unit} on both sides would decide"
+    more = f": save the baseline again, with --runs {needed}"
+    return (said + more if unit == "runs" else said), needed - have
+
+
+def _more_items(evidence: Evidence, answers: Answers, level: float) -> str:
+    """How many items would let a loss as large as the limit be seen."""
+    items = len(answers.changes)
+    needed = math.ceil(items * detectable(evidence, level) / evidence.rule.limit_loss)
+    if needed > items:
+        return f"{needed:,} items would decide, not {items:,}"
+    return "neither more runs nor more seeds decide that; score more items"
 
 
 def _shown(evidence: Evidence, sign: int) -> tuple[str, float]:
@@ -430,6 +499,8 @@ def _moved(rule: Rule, found: Spread) -> str:
 def _hopeless(evidence: Evidence) -> str:
     if evidence.unit == "seeds":
         return "no number of seeds decides that on so few items"
+    if evidence.margin >= evidence.rule.limit_loss and not evidence.bank:
+        return f"two runs in turn differ here by up to {evidence.rule.text(evidence.shift)} anyway"
     if evidence.margin >= evidence.rule.limit_loss:
         return f"this machine may drift as much between two sessions{_instead(evidence.line)}"
     return f"not even {MOST_RUNS} runs decide that on so noisy a machine"

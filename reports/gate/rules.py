@@ -12,6 +12,8 @@ FALSE_PASSES = 0.0005
 POWER = 0.975
 """How often a loss as large as a line's limit has to be seen before the line may pass."""
 
+MOST_PAIRS = 150
+"""Fresh pairs of a line that `ab` makes, unless more are asked for."""
 UNBOUNDED = math.log(100)
 """Larger losses are not told apart in words."""
 

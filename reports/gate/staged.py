@@ -13,9 +13,18 @@ from typing import TypeVar
 
 from reports.gate.baseline import Line
 from reports.gate.cycles import of_clocked_pairs
-from reports.gate.judge import Evidence, Found, Verdict, decide, detectable, grain, runs_needed
-from reports.gate.rules import FALSE_ALARMS, FALSE_PASSES, SPEED, rule_of
-from reports.statistics.certainty import exceeds, reach
+from reports.gate.judge import (
+    Evidence,
+    Found,
+    Verdict,
+    decide,
+    detectable,
+    gained,
+    grain,
+    runs_needed,
+)
+from reports.gate.rules import FALSE_ALARMS, FALSE_PASSES, MOST_PAIRS, SPEED, rule_of
+from reports.statistics.certainty import exceeds, is_known
 from reports.statistics.intervals import Better
 from reports.statistics.losses import of_pairs
 
@@ -23,9 +32,10 @@ FIRST_PAIRS = 6
 """Of every line."""
 FEWEST_PAIRS = 20
 """Fresh ones of a suspicious line."""
-MOST_PAIRS = 150
 SUSPICIOUS = 0.10
 """A line is looked at again if chance alone would do as much so seldom."""
+GAINED = 0.01
+"""The same of a gain: it breaks nothing, so that only a plain one is worth the runs."""
 
 Pair = tuple[float, float]
 """Base and candidate."""
@@ -50,17 +60,20 @@ def evidence(
         clocks: the GPU's in MHz, as the pairs; none unless all are known.
     """
     rule = rule_of(line.metric)
-    margin = max(rule.margin_loss, offset)
     spread, fixed = of_pairs(pairs, better), grain(rule)
+    if not fixed and any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
+        # What is the same to the last digit again and again was not measured.
+        spread = replace(spread, parts=())
     clocked = of_clocked_pairs(pairs, clocks, better) if clocks and rule is SPEED else None
     return Evidence(
         line=line,
         rule=rule,
         # One pair says nothing, however finely it is counted.
         spread=replace(spread, parts=(*spread.parts, *fixed)) if spread.parts else spread,
-        margin=margin,
+        margin=max(rule.margin_loss, offset),
         unit="runs",
         fixed=len(fixed),
+        shift=offset,
         clocked=clocked,
     )
 
@@ -70,6 +83,8 @@ def in_rounds(
     make: Callable[[Mapping[Line, int]], Mapping[Line, Sequence[P]]],
     found: Callable[[Line, Sequence[P]], Evidence],
     others: Sequence[Found] = (),
+    *,
+    most: int = MOST_PAIRS,
 ) -> list[Verdict]:
     """The verdicts, once as many fresh pairs are made as the lines need.
 
@@ -78,9 +93,10 @@ def in_rounds(
         make: makes so many pairs of each line, or more; also of others, which are left out.
         found: what pairs say of a line.
         others: lines that are not run in turn; their verdicts follow. All lines are one suite.
+        most: fresh pairs of a line, at least `FEWEST_PAIRS`.
     """
     lines = len(first) + sum(isinstance(each, Evidence) for each in others)
-    asked = pairs_to_make(first, lines)
+    asked = pairs_to_make(first, lines, most)
     pairs: dict[Line, list[P]] = {}
 
     def fresh(counts: Mapping[Line, int]) -> dict[Line, Evidence]:
@@ -89,27 +105,34 @@ def in_rounds(
                 pairs.setdefault(line, []).extend(made)
         return {line: found(line, made) for line, made in pairs.items()}
 
-    more = pairs_to_add(first, fresh(asked), lines)
+    more = pairs_to_add(first, fresh(asked), lines, most)
     return verdicts(first, fresh(more), others)
 
 
-def pairs_to_make(first: Mapping[Line, Evidence], lines: int) -> dict[Line, int]:
+def pairs_to_make(
+    first: Mapping[Line, Evidence], lines: int, most: int = MOST_PAIRS
+) -> dict[Line, int]:
     """How many fresh pairs each line needs after the first ones; lines that pass need none."""
-    asked = {line: _needed(each, each, lines) for line, each in first.items() if not _passes(each)}
+    suspicious = {line: each for line, each in first.items() if not _passes(each)}
+    asked = {line: _needed(each, each, lines, most) for line, each in suspicious.items()}
     return {line: max(count, FEWEST_PAIRS) for line, count in asked.items()}
 
 
 def pairs_to_add(
-    first: Mapping[Line, Evidence], fresh: Mapping[Line, Evidence], lines: int
+    first: Mapping[Line, Evidence],
+    fresh: Mapping[Line, Evidence],
+    lines: int,
+    most: int = MOST_PAIRS,
 ) -> dict[Line, int]:
     """How many more each line needs, now that it is known better how far apart its pairs are."""
     missing = {
-        line: _needed(each, first[line], lines) - each.spread.n for line, each in fresh.items()
+        line: _needed(each, first[line], lines, most) - each.spread.n
+        for line, each in fresh.items()
     }
     return {line: count for line, count in missing.items() if count > 0}
 
 
-def _needed(spread: Evidence, first: Evidence, lines: int) -> int:
+def _needed(spread: Evidence, first: Evidence, lines: int, most: int) -> int:
     """Pairs in all, of a line that is as noisy as `spread` and lost what its first pairs say.
 
     `lines` are those of the suite.
@@ -119,7 +142,7 @@ def _needed(spread: Evidence, first: Evidence, lines: int) -> int:
     loss = max(first.rule.limit_loss, first.spread.mean / 2)
     if detectable(spread, level) <= loss:
         return 0
-    return min(runs_needed(spread, level, loss) or MOST_PAIRS, MOST_PAIRS)
+    return min(runs_needed(spread, level, loss) or most, most)
 
 
 def verdicts(
@@ -134,28 +157,39 @@ def verdicts(
 
 def _passes(first: Evidence) -> bool:
     """Nothing suspicious, and the limit is ruled out already."""
-    # Cycles may look bad; that they rule the limit out is too much to ask of a clock that varies.
-    if any(exceeds(each, first.margin) < SUSPICIOUS for each in (first.spread, *first.spreads)):
+    if not is_known(first.spread.parts):
         return False
-    highest = first.spread.mean + reach(first.spread.parts, FALSE_PASSES)
-    return bool(first.spread.parts) and highest < first.rule.limit_loss
+    # Cycles may look bad; that they rule the limit out is too much to ask of a clock that varies.
+    spreads = (first.spread, *first.spreads)
+    if any(exceeds(each, first.margin) < SUSPICIOUS for each in spreads):
+        return False
+    if all(exceeds(gained(each), first.margin) < GAINED for each in spreads):
+        return False
+    highest = _in_time(first).bound(FALSE_PASSES)
+    return max(first.margin, highest + first.shift) < first.rule.limit_loss
 
 
 def _without_fresh(first: Evidence) -> Verdict:
     """It passes if it needed none; else the runs that it needed failed."""
     if _passes(first):
         return _passed(first)
-    sentence = "it looked worse at first, and none of the runs that would tell went through"
+    sentence = "it did not pass at first, and none of the runs that would tell went through"
     return Verdict(line=first.line, word="MISSING", sentence=sentence)
 
 
 def _passed(first: Evidence) -> Verdict:
-    rule = first.rule
-    highest = first.spread.mean + reach(first.spread.parts, FALSE_PASSES)
+    rule, in_time = first.rule, _in_time(first)
+    highest = in_time.bound(FALSE_PASSES)
+    # A loss as large as the limit would not have passed, and fresh pairs would have been made.
+    visible = min(detectable(in_time, FALSE_ALARMS), rule.limit_loss)
     return Verdict(
         line=first.line,
         word="PASS",
         sentence=f"no loss of {rule.text(rule.limit_loss)}: at most {rule.text(highest)}",
         loss=first.spread.mean,
-        detectable=detectable(replace(first, clocked=None), FALSE_ALARMS),
+        detectable=visible,
     )
+
+
+def _in_time(first: Evidence) -> Evidence:
+    return replace(first, clocked=None)

@@ -22,8 +22,14 @@ LEVELS: list[float] = np.linspace(math.log(0.5), math.log(1e-12), 600).tolist()
 
 def reach(parts: Sequence[Part], probability: float) -> float:
     """How far from the mean the one-sided bound lies that is passed with this probability."""
-    squares = (_quantile(part.freedom, probability) ** 2 * part.variance for part in parts)
+    normal = _quantile(math.inf, probability)
+    squares = (part.squared(_quantile(part.freedom, probability), normal) for part in parts)
     return math.sqrt(sum(squares))
+
+
+def is_known(parts: Sequence[Part]) -> bool:
+    """Whether there is any spread: values that are all alike up to rounding have none."""
+    return math.sqrt(sum(max(part.variance, part.least) for part in parts)) > ROUNDING
 
 
 def exceeds(found: Spread, value: float) -> float:
@@ -38,13 +44,13 @@ def exceeds(found: Spread, value: float) -> float:
 
 def beyond(parts: Sequence[Part], lead: float) -> float:
     """Probability of a mean at least so far on one side of the truth, or 1 without a spread."""
-    # Values that are all alike up to rounding are no spread.
-    if math.sqrt(sum(part.variance for part in parts)) <= ROUNDING:
+    if not is_known(parts):
         return 1.0
-    squares = [(part.variance, _squares(part.freedom)) for part in parts]
+    quantiles = [(part, _quantiles(part.freedom)) for part in parts]
+    normal = _quantiles(math.inf)
 
     def reaches(level: int) -> float:
-        return math.sqrt(sum(variance * levels[level] for variance, levels in squares))
+        return math.sqrt(sum(part.squared(own[level], normal[level]) for part, own in quantiles))
 
     above = bisect_left(range(len(LEVELS)), lead, key=reaches)
     if above in (0, len(LEVELS)):
@@ -60,7 +66,7 @@ def _quantile(freedom: float, probability: float) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _squares(freedom: float) -> list[float]:
-    """Squared quantiles at LEVELS."""
-    found: list[float] = (stdtrit(freedom, np.exp(LEVELS)) ** 2).tolist()
+def _quantiles(freedom: float) -> list[float]:
+    """Those at LEVELS."""
+    found: list[float] = stdtrit(freedom, np.exp(LEVELS)).tolist()
     return found

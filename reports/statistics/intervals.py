@@ -50,6 +50,12 @@ class Part(NamedTuple):
     variance: float
     freedom: float
     """Degrees of freedom."""
+    least: float = 0.0
+    """What it cannot be less than, which is known: the part never counts for less."""
+
+    def squared(self, quantile: float, normal: float) -> float:
+        """The square of what it adds to a bound, by the quantiles of t and of certainty."""
+        return max(quantile**2 * self.variance, normal**2 * self.least)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +77,9 @@ class Spread:
         where there is one part (Banerjee, Sankhya 22, 1960). Satterthwaite's approximation covered
         0.93 where three seeds differed much, this 0.95 to 0.98.
         """
-        half = math.sqrt(sum(_quantile(part.freedom) ** 2 * part.variance for part in self.parts))
+        normal = _quantile(math.inf)
+        squares = (part.squared(_quantile(part.freedom), normal) for part in self.parts)
+        half = math.sqrt(sum(squares))
         # Items that all score alike, up to rounding, have no variance, and are no certainty.
         is_known = self.parts and (self.items is None or half > ROUNDING)
         return Estimate(
@@ -151,8 +159,9 @@ def crossed(scores: Items) -> Spread:
 
     The mean squares give the variance of the grand mean, (MS_seeds + MS_items - MS_rest) /
     (seeds x items) (Searle, Casella, McCulloch, Variance Components, 1992, 4.5). The part of the
-    seeds is MS_seeds whole, with their few degrees of freedom; that of the items what MS_items has
-    beyond the rest, as far as it has. With one seed it is the variance over items, and says
+    seeds is MS_seeds whole, with their few degrees of freedom, and counts for no less than
+    MS_rest, as seeds that score alike by chance are no certainty; that of the items what MS_items
+    has beyond the rest, as far as it has. With one seed it is the variance over items, and says
     nothing of other seeds.
 
     Args:
@@ -173,12 +182,11 @@ def _crossed(layouts: Items) -> list[Spread]:
         parts: Sequence[tuple[Part, ...]] = alone
     else:
         of_seeds, of_items, rest = _mean_squares(layouts - means[:, None, None])
-        of_items = np.maximum(of_items - rest, 0.0) / (seeds * items)
+        of_items = np.maximum(of_items - rest, 0.0)
+        shares = (np.stack([of_seeds, rest, of_items]) / (seeds * items)).T.tolist()
         parts = [
-            (Part(by_seed, seeds - 1), Part(by_item, items - 1))
-            for by_seed, by_item in zip(
-                (of_seeds / (seeds * items)).tolist(), of_items.tolist(), strict=True
-            )
+            (Part(by_seed, seeds - 1, by_answer), Part(by_item, items - 1))
+            for by_seed, by_answer, by_item in shares
         ]
     return [
         Spread(mean=mean, parts=own, n=seeds, items=items)

@@ -8,9 +8,12 @@ off, a fifth at either end (Yuen 1974), for one in twenty is slow for reasons of
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import binom
 
 from reports.statistics.intervals import (
@@ -24,9 +27,13 @@ from reports.statistics.intervals import (
     mean_squares,
 )
 
+Counts = npt.NDArray[np.int64]
+"""One whole number an item."""
 TRIMMED = 0.2
 """Share of the runs that is cut off at either end."""
 HALF = 0.5
+MANY = 1000
+"""Losses of which, none being won, a dozen are seen at any level that is asked for."""
 FEWEST_TRIMMED = 6
 """With fewer runs nothing is cut off: too little would be left to know their spread by."""
 
@@ -50,7 +57,8 @@ def of_runs(baseline: Sequence[float], candidate: Sequence[float], better: Bette
     change = sides[1].mean - sides[0].mean
     return Spread(
         mean=-change if better == "higher" else change,
-        parts=(*sides[0].parts, *sides[1].parts) if all(side.parts for side in sides) else (),
+        # The candidate's own part first.
+        parts=(*sides[1].parts, *sides[0].parts) if all(side.parts for side in sides) else (),
         n=len(candidate),
     )
 
@@ -85,23 +93,21 @@ def loss_of(baseline: Scores, candidate: Scores, better: Better) -> Spread | Non
 def of_trainings(baseline: Scores, candidate: Scores, better: Better) -> Spread | None:
     """Of models that were trained again; None where nothing can be said of other seeds.
 
-    Where equal seeds give nearly equal answers they are compared seed by seed. Elsewhere a seed is
-    a number and no more: both sides are samples of trainings, and all seeds of both say how much
-    trainings differ. The items are the same on both sides; without them the seeds alone count.
+    A seed is a number and no more: both sides are samples of trainings, and all seeds of both say
+    how much trainings differ. The items are the same on both sides; without them the seeds alone
+    count. The candidate's seeds are the first part of the variance, then come the baseline's.
     """
-    if _repeats(baseline, candidate):
-        return loss_of(baseline, candidate, better)
     sign = -1.0 if better == "higher" else 1.0
     sides = [baseline, candidate]
     seeds = [len(side.values) for side in sides]
     if min(seeds) < 1 or sum(seeds) < 3:
         return None
     change = sign * (_mean(candidate) - _mean(baseline))
-    shares = 1 / seeds[0] + 1 / seeds[1]
+    shares = [1 / n for n in reversed(seeds)]
     freedom = sum(seeds) - 2
     between = sum((n - 1) * _variance(side) for n, side in zip(seeds, sides, strict=True)) / freedom
-    parts = [Part(between * shares, freedom)]
     if not (baseline.by_item and candidate.by_item and baseline.documents == candidate.documents):
+        parts = [Part(between * share, freedom) for share in shares]
         return Spread(mean=change, parts=tuple(parts), n=seeds[1])
     tables = [np.stack(list(side.by_item.values())) for side in sides]
     items = tables[0].shape[1]
@@ -109,34 +115,77 @@ def of_trainings(baseline: Scores, candidate: Scores, better: Better) -> Spread 
     squares = [mean_squares(table) for table in tables if len(table) > 1]
     rest = sum(found.rest * found.rest_freedom for found in squares)
     rest /= sum(found.rest_freedom for found in squares)
-    own = float(by_item.var(ddof=1)) - rest * shares
+    # Seeds that score alike by chance vary no less than their answers do.
+    parts = [Part(between * share, freedom, rest / items * share) for share in shares]
+    own = float(by_item.var(ddof=1)) - rest * sum(shares)
     parts.append(Part(max(own, 0.0) / items, items - 1))
     return Spread(mean=change, parts=tuple(parts), n=seeds[1], items=items)
 
 
-def right_no_more(baseline: Items, candidate: Items) -> float:
-    """Probability of so many answers that are right no more, were as many to turn right.
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Right and wrong answers of the same weights scored twice, with an exact test of their loss.
 
-    For the same weights scored twice: McNemar's test, exact and one-sided.
+    Of one seed it is McNemar's. Several seeds may turn alike on one item, so an item counts once:
+    were nothing changed, what all seeds lost of it might as well have been won (sign flips).
     """
-    # Right is 1 and wrong 0 but for what rounding the mean left.
-    before, after = baseline > HALF, candidate > HALF
-    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
-    return float(binom.sf(lost - 1, lost + won, 0.5)) if lost else 1.0
+
+    changes: Counts
+    """By item, how many seeds answered it rightly and do no more, less those that do since."""
+    seeds: int
+
+    @classmethod
+    def of(cls, before: Items, after: Items) -> Answers:
+        """Of scores of shape (seeds, items); right is 1 and wrong 0 but for rounding."""
+        return cls(((before > HALF).astype(int) - (after > HALF)).sum(0), len(before))
+
+    @property
+    def lost(self) -> int:
+        """Answers that are right no more."""
+        return int(self.changes[self.changes > 0].sum())
+
+    @property
+    def won(self) -> int:
+        """Answers that were not right before."""
+        return -int(self.changes[self.changes < 0].sum())
+
+    @property
+    def count(self) -> int:
+        """All answers of a side."""
+        return len(self.changes) * self.seeds
+
+    @property
+    def probability(self) -> float:
+        """Of such a loss or a larger one were losses and gains as likely."""
+        return _flipped(self.changes)
+
+    def smallest(self, level: float) -> float:
+        """The smallest loss with less than this probability, as many being won as now.
+
+        A fraction of all answers, each loss on an item of its own; above 1 where there are too few.
+        """
+        won = self.changes[self.changes < 0]
+
+        def is_seen(lost: int) -> bool:
+            return _flipped(np.concatenate([won, np.ones(lost, dtype=int)])) < level
+
+        numbers = range(self.won, MANY + 2 * self.won)
+        return (numbers[bisect_left(numbers, True, key=is_seen)] - self.won) / self.count
 
 
-def is_identical(baseline: Scores, candidate: Scores) -> bool:
-    """Whether every item of every seed the two share has the same score on both sides."""
-    seeds = baseline.by_item.keys() & candidate.by_item.keys()
-    return (
-        bool(seeds)
-        and baseline.documents == candidate.documents
-        and baseline.values.keys() == candidate.values.keys()
-        and all(np.array_equal(baseline.by_item[s], candidate.by_item[s]) for s in seeds)
-    )
+def _flipped(changes: Counts) -> float:
+    """Probability of a sum at least as large if the sign of every change were drawn anew."""
+    chances = np.ones(1)
+    sizes, counts = np.unique(np.abs(changes[changes != 0]), return_counts=True)
+    for size, count in zip(sizes, counts, strict=True):
+        signs = np.zeros(2 * size * count + 1)
+        signs[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = np.convolve(chances, signs)
+    least = int(changes.sum() + np.abs(changes).sum())
+    return min(1.0, float(chances[least:].sum()))
 
 
-def _repeats(baseline: Scores, candidate: Scores) -> bool:
+def answer_alike(baseline: Scores, candidate: Scores) -> bool:
     """Whether equal seeds answer more alike than half as often as others differ.
 
     On one machine a training repeats to the last digit; on others the same seed is another draw.
@@ -149,6 +198,17 @@ def _repeats(baseline: Scores, candidate: Scores) -> bool:
         _apart(baseline.by_item[s], candidate.by_item[t]) for s in seeds for t in seeds if s != t
     ]
     return sum(same) / len(same) < sum(other) / len(other) / 2
+
+
+def is_identical(baseline: Scores, candidate: Scores) -> bool:
+    """Whether every item of every seed the two share has the same score on both sides."""
+    seeds = baseline.by_item.keys() & candidate.by_item.keys()
+    return (
+        bool(seeds)
+        and baseline.documents == candidate.documents
+        and baseline.values.keys() == candidate.values.keys()
+        and all(np.array_equal(baseline.by_item[s], candidate.by_item[s]) for s in seeds)
+    )
 
 
 def _apart(one: Items, other: Items) -> float:

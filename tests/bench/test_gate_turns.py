@@ -13,8 +13,10 @@ from bench.gate import turns
 from bench.gate.arms import Arm
 from bench.gate.turns import compare_arms
 from bench.store import Store
+from reports.gate.baseline import Line
 from reports.gate.judge import Verdict
 from reports.gate.noise import Noise
+from reports.gate.staged import FIRST_PAIRS
 from reports.record import Metric
 from tests.reports.synthetic_store import MACHINE, SyntheticStore
 
@@ -32,6 +34,12 @@ class FakeExecutor:
     """How far the speed follows the clock."""
     slow: tuple[int, ...] = ()
     """Which of every four runs, of either side, take a tenth longer."""
+    spread = 0.0005
+    """Of the clock, and a quarter of the speed's own."""
+    broken: tuple[str, int] = ("", 0)
+    """A stage, and the side that cannot run it."""
+    with_memory = False
+    """Whether it has a second line."""
     runs = count()
 
     def __init__(self, python: tuple[str, ...]) -> None:
@@ -49,19 +57,25 @@ class FakeExecutor:
         digest, _, number = name.partition(".")
         repeat = int(number or 0)
         is_candidate = self.clock == 1740
-        if is_candidate and repeat in self.fails:
+        if (is_candidate and repeat in self.fails) or self.broken == (digest, is_candidate):
             return 1
-        clock, value = self.clock * np.exp(self.draw.normal(0, (0.0005, 0.002)))
+        spreads = (self.spread, 4 * self.spread)
+        clock, value = self.clock * np.exp(self.draw.normal(0, spreads))
         value *= (1980 / self.clock) ** (1 - self.follows)
         value *= 0.9 if next(self.runs) % 4 in self.slow else 1.0
         params = {"train": {"batch_size": self.batch_size if is_candidate else 8}}
         params |= {"new": {"option": 1}} if is_candidate else {}
-        metric = Metric(metric="throughput_samples", value=value, unit="samples/s", better="higher")
+        metrics = [
+            Metric(metric="throughput_samples", value=value, unit="samples/s", better="higher")
+        ]
+        if self.with_memory:
+            memory = Metric(metric="peak_memory_process", value=9.0, unit="bytes", better="lower")
+            metrics.append(memory)
         state = {"clock": {"median": clock}} if repeat < self.known_until else {}
         facts = {"memory": {"phases": {"train": {"gpu_state": state}}}}
         store = SyntheticStore(root)
-        record = store.record(digest, "finetune", metric, repeat=repeat, facts=facts, params=params)
-        store.save(record)
+        given = {"repeat": repeat, "facts": facts, "params": params}
+        store.save(store.record(digest, "finetune", *metrics, **given))
         return 0
 
 
@@ -154,3 +168,58 @@ def test_another_batch_size_is_no_comparison(arms: list[Arm], monkeypatch: pytes
     found = compared(arms)
     assert found.word == "INCONCLUSIVE"
     assert "train.batch_size 8 became 16" in found.sentence
+
+
+def test_lines_come_in_their_order(arms: list[Arm], monkeypatch: pytest.MonkeyPatch):
+    """As the records have them: the order of a set is another in every process."""
+    monkeypatch.setattr(FakeExecutor, "follows", 0.0)
+    monkeypatch.setattr(FakeExecutor, "with_memory", True)
+    monkeypatch.setattr(Line, "__hash__", lambda line: -hash(line.metric == "throughput_samples"))
+    found = compare_arms(arms, Noise(machine=MACHINE), lambda line: None)
+    assert [each.line.metric for each in found] == ["throughput_samples", "peak_memory_process"]
+
+
+def test_more_pairs_are_made_if_asked_for(arms: list[Arm], monkeypatch: pytest.MonkeyPatch):
+    """So many fresh ones at most, of a line that is too noisy for any number."""
+    monkeypatch.setattr(FakeExecutor, "spread", 0.2)
+    for most in (20, 40):
+        before = next(FakeExecutor.runs)
+        compare_arms(arms, Noise(machine=MACHINE), lambda line: None, most)
+        assert next(FakeExecutor.runs) - before - 1 == 2 * (FIRST_PAIRS + most)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_stage_that_one_side_could_not_run_is_missing(
+    arms: list[Arm], monkeypatch: pytest.MonkeyPatch, which: int
+):
+    """Base or candidate, with its reason; the other stage has its verdict."""
+    for side, arm in enumerate(arms):
+        store = SyntheticStore(arm.store)
+        store.plan("finetune", model="m", task="t", tuning="full", seed=0)
+        digest = store.plan("finetune", model="m", task="t", tuning="lora", seed=0)
+        store.save_plan()
+        speed = Metric(metric="throughput_samples", value=9.0, unit="samples/s", better="higher")
+        if side == which:
+            failed = {"outcome": "oom_host", "reason": "too large"}
+            store.save_attempt(store.record(digest, "finetune", **failed))
+        else:
+            store.save(store.record(digest, "finetune", speed))
+    monkeypatch.setattr(FakeExecutor, "broken", (digest, which))
+    found = compare_arms(arms, Noise(machine=MACHINE), lambda line: None)
+    lost = [each for each in found if each.line.tuning == "lora"]
+    assert {each.word for each in lost} == {"MISSING"}
+    name = ("base", "candidate")[which]
+    assert {each.sentence for each in lost} == {f"{name}: oom_host: too large"}
+
+
+def test_a_stage_that_is_new_is_not_judged(arms: list[Arm]):
+    """It is named all the same."""
+    store = SyntheticStore(arms[1].store)
+    store.plan("finetune", model="m", task="t", tuning="full", seed=0)
+    digest = store.plan("finetune", model="m", task="t", tuning="lora", seed=0)
+    store.save_plan()
+    speed = Metric(metric="throughput_samples", value=9.0, unit="samples/s", better="higher")
+    store.save(store.record(digest, "finetune", speed))
+    found = compare_arms(arms, Noise(machine=MACHINE), lambda line: None)
+    (new,) = (each for each in found if each.line.tuning == "lora")
+    assert (new.word, new.sentence) == ("INCONCLUSIVE", "not in the base")

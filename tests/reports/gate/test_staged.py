@@ -10,10 +10,10 @@ import pytest
 
 from reports.gate.baseline import Line
 from reports.gate.judge import Verdict
+from reports.gate.rules import MOST_PAIRS
 from reports.gate.staged import (
     FEWEST_PAIRS,
     FIRST_PAIRS,
-    MOST_PAIRS,
     Pair,
     evidence,
     pairs_to_add,
@@ -78,6 +78,39 @@ def test_what_the_machine_shows_between_equals_is_no_loss():
     excused = evidence(SPEED, given, "higher", offset=math.log(1.06))
     words = [verdicts({SPEED: each}, {SPEED: each})[0].word for each in (blamed, excused)]
     assert words == ["REGRESSED", "INCONCLUSIVE"]
+
+
+def test_what_the_machine_may_hide_is_no_pass():
+    """5 % slower where the candidate's place is 6, or 3 % faster by itself."""
+    for offset in (0.06, 0.03):
+        loss = math.exp(math.log1p(0.05) - math.log1p(offset)) - 1
+        given = pairs(FIRST_PAIRS, loss=loss, spread=0.0005)
+        found = {SPEED: evidence(SPEED, given, "higher", offset=math.log1p(offset))}
+        assert pairs_to_make(found, 1)
+        given = pairs(MOST_PAIRS, loss=loss, spread=0.0005, seed=1)
+        fresh = {SPEED: evidence(SPEED, given, "higher", offset=math.log1p(offset))}
+        assert [each.word for each in verdicts(found, fresh)] == ["INCONCLUSIVE"], offset
+
+
+@pytest.mark.parametrize("count", [FIRST_PAIRS, MOST_PAIRS])
+@pytest.mark.parametrize("values", [(100.0, 96.0), (100.0, 90.0), (100.0, 100.0)])
+def test_speeds_that_are_all_the_same_were_not_measured(values: Pair, count: int):
+    """Neither a pass nor a regression, however many there are."""
+    given = {SPEED: evidence(SPEED, [values] * FIRST_PAIRS, "higher")}
+    assert pairs_to_make(given, 1)
+    fresh = {SPEED: evidence(SPEED, [values] * count, "higher")}
+    (found,) = verdicts(given, fresh)
+    assert found.word == "INCONCLUSIVE"
+    assert "one and the same loss" in found.sentence
+
+
+def test_a_plain_gain_is_pointed_out():
+    """30 % faster takes fresh pairs to say so; 1 % is not worth them."""
+    given = first(-0.3, 0.005)
+    assert pairs_to_make(given, 1)
+    fresh = {SPEED: evidence(SPEED, pairs(20, loss=-0.3, spread=0.005, seed=1), "higher")}
+    assert [each.word for each in verdicts(given, fresh)] == ["IMPROVED"]
+    assert pairs_to_make(first(-0.01, 0.002), 1) == {}
 
 
 def test_a_drift_across_the_session_is_no_regression():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from scipy.stats import binomtest, ttest_1samp, ttest_ind
 from reports.statistics.certainty import exceeds
 from reports.statistics.intervals import Scores
 from reports.statistics.losses import (
+    Answers,
+    answer_alike,
     is_identical,
+    loss_of,
     of_pairs,
     of_runs,
     of_trainings,
-    right_no_more,
     trimmed,
 )
 from tests.reports.statistics.simulated import answers, scores
@@ -99,17 +102,39 @@ def test_a_bank_of_seeds_sees_what_three_pairs_cannot():
     assert seen >= 48
 
 
-def test_trainings_that_repeat_are_compared_seed_by_seed():
-    """Where the same seed gives nearly the same answers, one flipped answer stays a small loss."""
+def test_trainings_that_repeat_answer_alike():
+    """Seed by seed a few flipped answers stay a small loss; other draws of the seeds are unlike."""
     draw = np.random.default_rng(3)
     given = answers(draw, seeds=3, items=500, seed_sd=0.02)
     flipped = given.copy()
     for seed in range(3):
         flipped[seed, np.flatnonzero(given[seed])[:2]] = 0
-    found = of_trainings(scores(given), scores(flipped), "higher")
+    assert answer_alike(scores(given), scores(flipped))
+    found = loss_of(scores(given), scores(flipped), "higher")
     assert found is not None
     assert found.mean == pytest.approx(2 / 500)
     assert sum(part.variance for part in found.parts) < 0.004**2
+    again = answers(np.random.default_rng(4), seeds=3, items=500, seed_sd=0.02)
+    assert not answer_alike(scores(given), scores(again))
+
+
+def test_seeds_that_lose_alike_are_no_certainty():
+    """36 answers of each of three seeds, chance which: as uncertain as three answers' lots."""
+    draw = np.random.default_rng(5)
+    before = np.ones((3, 360))
+    after = before.copy()
+    for seed in range(3):
+        after[seed, draw.choice(360, 36, replace=False)] = 0
+    own = 0.1 * 0.9 / (3 * 360)
+    for found in (
+        loss_of(scores(before), scores(after), "higher"),
+        of_trainings(scores(before), scores(after), "higher"),
+    ):
+        assert found is not None
+        assert found.mean == pytest.approx(0.1)
+        assert found.estimate.half_width is not None
+        assert found.estimate.half_width > 1.9 * math.sqrt(own)
+        assert 1e-9 < exceeds(found, 0.07) < 0.01
 
 
 def test_one_training_a_side_says_nothing_of_others():
@@ -122,14 +147,43 @@ def test_one_training_a_side_says_nothing_of_others():
 
 def test_answers_that_are_right_no_more():
     """20 lost and 4 won of 1,000: McNemar's exact test, one-sided."""
-    before, after = np.zeros(1000), np.zeros(1000)
-    before[:20], after[20:24] = 1.0, 1.0
+    before, after = np.zeros((1, 1000)), np.zeros((1, 1000))
+    before[0, :20], after[0, 20:24] = 1.0, 1.0
     expected = binomtest(20, 24, 0.5, alternative="greater").pvalue
-    assert right_no_more(before, after) == pytest.approx(expected)
-    assert right_no_more(after, before) == pytest.approx(
+    found = Answers.of(before, after)
+    assert (found.lost, found.won, found.count) == (20, 4, 1000)
+    assert found.probability == pytest.approx(expected)
+    assert Answers.of(after, before).probability == pytest.approx(
         binomtest(4, 24, 0.5, alternative="greater").pvalue
     )
-    assert right_no_more(before, before) == 1.0
+    assert Answers.of(before, before).probability == 1.0
+
+
+def test_answers_of_several_seeds_count_by_item():
+    """Every way to draw the signs anew, one by one; three seeds that turn together are one turn."""
+    draw = np.random.default_rng(6)
+    before, after = draw.integers(0, 2, (2, 3, 8)).astype(float)
+    changes = (before - after).sum(0)
+    drawn = [float(np.dot(signs, np.abs(changes))) for signs in product((1, -1), repeat=8)]
+    expected = np.mean([each >= changes.sum() for each in drawn])
+    assert Answers.of(before, after).probability == pytest.approx(expected)
+    together = np.ones((3, 50))
+    together[:, :7] = 0
+    assert Answers.of(np.ones((3, 50)), together).probability == pytest.approx(2**-7)
+
+
+def test_the_smallest_loss_that_an_exact_test_sees():
+    """Eight more lost than won, at 1 in 200; with what was won at most so many more."""
+    before, after = np.ones((1, 500)), np.ones((1, 500))
+    after[0, 0] = 0
+    assert Answers.of(before, after).smallest(1 / 200) == 8 / 500
+    before[0, 1:4] = 0
+    found = Answers.of(before, after)
+    lost = found.won + round(found.smallest(1 / 200) * 500)
+    tails = [
+        binomtest(n, n + 3, 0.5, alternative="greater").pvalue < 1 / 200 for n in (lost - 1, lost)
+    ]
+    assert tails == [False, True]
 
 
 def test_identical_means_every_item_of_every_seed():
