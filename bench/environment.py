@@ -18,10 +18,13 @@ from typing import Any, Literal
 from bench.measure.nvml import GpuInfo, visible_gpus
 from reports.record import canonical
 
-PACKAGES = ("torch", "transformers", "timm", "peft", "lm-eval", "datasets", "numpy", "scikit-learn")
-"""Versions that every record names."""
-CODE = ("bench", "offsite")
-"""Packages whose code makes results; what is made from results has no part in them."""
+PACKAGES = (
+    *("torch", "torchvision", "transformers", "tokenizers", "safetensors", "timm", "peft"),
+    *("accelerate", "lm-eval", "datasets", "pyarrow", "pillow", "numpy", "scikit-learn"),
+)
+"""Whatever a number may depend on: every record names their versions."""
+CODE = ("bench", "offsite", "reports/items.py", "reports/record.py")
+"""What makes results; what is made from results has no part in them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +99,9 @@ def code() -> str:
     """sha256 of the program's own source files: what made a number, committed or not."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
-    for package in CODE:
-        for path in sorted((root / package).rglob("*.py")):
+    for name in CODE:
+        place = root / name
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(path.relative_to(root).as_posix().encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -125,13 +125,16 @@ class Plan:
         return canonical({"schema": SCHEMA, **asdict(self)})
 
 
-def run_name(digest: str, repeat: int) -> str:
-    """How one run of a stage is named where it is started: its digest, and the repeat if not 0.
+def run_name(digest: str, repeat: int, base: int = 0) -> str:
+    """How one run of a stage is named where it is started: its digest, the repeat, its base.
 
-    >>> run_name("c0ffee", 0), run_name("c0ffee", 2)
-    ('c0ffee', 'c0ffee.2')
+    The base is the repeat of the inputs where they have none of their own.
+
+    >>> run_name("c0ffee", 0), run_name("c0ffee", 2), run_name("c0ffee", 7, 5)
+    ('c0ffee', 'c0ffee.2', 'c0ffee.7.5')
     """
-    return f"{digest}.{repeat}" if repeat else digest
+    numbers = (repeat, base) if base else (repeat,) if repeat else ()
+    return ".".join((digest, *map(str, numbers)))
 
 
 def read_plan(content: bytes) -> Plan:

@@ -66,6 +66,7 @@ def run_plan(
     executor: Executor,
     *,
     runs: Sequence[tuple[Stage, int]] | None = None,
+    base: int = 0,
     on_start: Callable[[Stage, int], None] = lambda stage, repeat: None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Summary:
@@ -73,14 +74,15 @@ def run_plan(
 
     A stage that fails leaves an attempt with its reason, and the stages that need it are
     skipped; the others go on. Running again tries what has no record. With `runs`, exactly those
-    repeats are made here, and no other record stands for one.
+    repeats are made here, and no other record stands for one; what they need is of the same repeat
+    or, where there is none, of the repeat `base`.
     """
     name = store.save_plan(plan.to_bytes())
     summary = Summary()
     broken: dict[str, str] = {}
     is_there = _is_there if runs is None else _was_run_here
     for stage, repeat in plan.runs() if runs is None else runs:
-        run = _Run(stage, repeat, name, store, executor, is_there)
+        run = _Run(stage, repeat, base, name, store, executor, is_there)
         event = _bring(run, broken, on_start)
         if event.status in ("failed", "skipped"):
             broken.setdefault(stage.digest, f"{stage.kind} {stage.digest[:12]} {event.reason}")
@@ -130,6 +132,7 @@ class _Run:
 
     stage: Stage
     repeat: int
+    base: int
     plan_name: str
     store: Store
     executor: Executor
@@ -172,7 +175,7 @@ def _execute(run: _Run, start: float) -> Event:
     stage, repeat, store = run.stage, run.repeat, run.store
     log = store.log_path(stage.digest)
     try:
-        name = run_name(stage.digest, repeat)
+        name = run_name(stage.digest, repeat, run.base)
         status = run.executor.run(store.root, run.plan_name, name, log)
     except Interrupted as interruption:
         _attempt(store, stage, repeat, "interrupted", f"stopped by {interruption}")

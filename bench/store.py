@@ -107,12 +107,12 @@ class Store:
         ]
         return min(missing, key=len, default=list(range(repeats)))
 
-    def find(self, digest: str, machine: str, repeat: int = 0) -> Path | None:
-        """A record to go on from: this machine's of that repeat, else its first, else any other's.
+    def find(self, digest: str, machine: str, repeat: int = 0, base: int = 0) -> Path | None:
+        """A record to go on from: this machine's of that repeat, else its base's, else any other's.
 
         So what is made again from the start rests on what was made again before it.
         """
-        for number in (repeat, 0):
+        for number in (repeat, base):
             own = self.record_path(digest, machine, number)
             if own.exists():
                 return own

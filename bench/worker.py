@@ -1,7 +1,7 @@
 """`python -m bench.worker RESULTS PLAN STAGE`: do one stage and write its record.
 
-STAGE is a digest, or DIGEST.N for its repeat N; `tasks` has the rows of the plan's tasks checked
-instead.
+STAGE is a digest, or DIGEST.N for its repeat N, or DIGEST.N.M where what it needs is repeat M;
+`tasks` has the rows of the plan's tasks checked instead.
 
 The process ends when the stage does, whatever happens in it: peak memory is clean, and a
 crash costs one stage. Exit status 0 means a record was written; 3, that the stage did not
@@ -46,8 +46,8 @@ OUT_OF_HOST_MEMORY = re.compile(
 def main(arguments: list[str]) -> int:
     """Do the stage; returns the exit status."""
     results, plan_name, run = arguments
-    digest, _, again = run.partition(".")
-    repeat = int(again or 0)
+    digest, *numbers = run.split(".")
+    repeat, base = (*map(int, numbers), 0, 0)[:2]
     store = Store.open(Path(results))
     plan = read_plan(store.read_plan(plan_name))
     if run == preflight.STAGE:
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
             from bench.measure.cuda import CudaMemory
 
             memory.use_gpu(CudaMemory())
-        work = Work(stage, store, this_machine().fingerprint, scratch, memory, repeat)
+        work = Work(stage, store, this_machine().fingerprint, scratch, memory, repeat, base)
         module, _, name = KINDS[stage.kind].function.partition(":")
         result: StageResult = getattr(importlib.import_module(module), name)(work)
         line = write_rows(scratch / "memory.jsonl", memory.timeline())

@@ -107,8 +107,9 @@ def save(
         found = read_benchmarks(benchmarks or ())
     else:
         planned = lay_out(suite, profile, sets, select, online=True)
-        found = _measured(planned, Store.create(results), runs or RUNS, quiet=as_json)
-        found = found.of_scores() if scores else found
+        store = Store.create(results)
+        found = _measured(planned, store, runs or RUNS, quiet=as_json)
+        found = found.of_scores() if scores else found.with_noise(_noise(store))
     _check_measured(found)
     write_replacing(baseline, found.to_bytes())
     if as_json:
@@ -171,12 +172,19 @@ def check(
         what = "benchmarks" if was.is_of_benchmarks else was.suite
         raise BenchError(f"{baseline} is a baseline of {what}; save one of what is to be judged")
     if suite is None:
-        now, noise = read_benchmarks(benchmarks or ()), None
+        now = read_benchmarks(benchmarks or ())
+        verdicts = judge(was, now)
     else:
         planned = lay_out(suite, profile, sets, select, online=True)
+        _check_suite(baseline, was, planned)
         store = Store.create(results)
-        now, noise = _measured(planned, store, runs or RUNS, quiet=as_json), _noise(store)
-    verdicts = judge(was, now, noise)
+        # Scores are the same however often one trains.
+        count = runs or (1 if was.only_scores else RUNS)
+        now, noise = _measured(planned, store, count, quiet=as_json), _noise(store)
+        now = now.of_scores() if was.only_scores else now
+        if was.noise and was.machine == now.machine:
+            noise = noise.with_sessions(was.noise.sessions)
+        verdicts = judge(was, now, noise)
     commit = was.commit[:12] or "code of no known commit"
     _tell(verdicts, f"{now.suite} against {commit}", junit, as_json=as_json)
     _exit(verdicts, strict=strict)
@@ -211,12 +219,16 @@ def calibrate(
     found = _measured(planned, store, runs, quiet=as_json, repeats_of=unused_repeats)
     _check_measured(found)
     lines = tuple(
-        Values(line=each.line, values=tuple(run.value for run in each.runs))
+        Values(
+            line=each.line,
+            setup=each.measured_how,
+            values=tuple(run.value for run in each.runs),
+        )
         for each in found.measured
         if each.line.stage != "evaluate"
     )
     session = Session(started=started, commit=str(facts()["commit"]), lines=lines)
-    noise = noise.with_session(session)
+    noise = noise.with_sessions([session])
     path = _noise_path(store)
     write_replacing(path, noise.to_bytes())
     if as_json:
@@ -289,6 +301,22 @@ def _check_source(suite: str | None, benchmarks: list[Path] | None, options: Seq
         )
     if benchmarks and options:
         raise BenchError(f"{options[0]} is of a suite; --from-benchmarks has none")
+
+
+def _check_suite(path: Path, was: Baseline, planned: Plan) -> None:
+    """Whether the baseline is of this suite, before it is run.
+
+    Raises:
+        BenchError: it is of another one, or of another profile.
+    """
+    from bench.errors import BenchError
+
+    names = [
+        f"{suite} --profile {profile}" if profile else suite
+        for suite, profile in ((was.suite, was.profile), (planned.suite, planned.profile))
+    ]
+    if names[0] != names[1]:
+        raise BenchError(f"{path} is a baseline of {names[0]}, not of {names[1]}; name that one")
 
 
 def _check_place(path: Path | None) -> None:

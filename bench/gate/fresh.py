@@ -27,10 +27,18 @@ def measure(
 ) -> None:
     """Bring every stage once, and what is timed under each of the repeats, to records.
 
-    A record of other code is no evidence of this one: it has another repeat, and stays.
+    A record of other code is no evidence of this one: it has another repeat, and stays. Nor is
+    anything made from one: what the repeats need is that of the first.
     """
-    runs = fresh_runs(plan, repeats)
-    run_plan(plan, store, executor, runs=runs, on_start=on_start, on_event=on_event)
+    run_plan(
+        plan,
+        store,
+        executor,
+        runs=fresh_runs(plan, repeats),
+        base=repeats[0],
+        on_start=on_start,
+        on_event=on_event,
+    )
 
 
 def free_repeats(plan: Plan, store: Store, runs: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from bench.executors.local import LocalExecutor
 from bench.gate.arms import Arm
 from bench.plan import run_name
 from bench.store import Store
-from reports.gate.baseline import Baseline, Line, Measured, gather, measured
+from reports.gate.baseline import Baseline, Measured, gather, made_in, measured
 from reports.gate.judge import (
     Evidence,
     Verdict,
@@ -22,10 +22,11 @@ from reports.gate.judge import (
     setup_of,
     unforeseen,
 )
+from reports.gate.lines import Line
 from reports.gate.noise import Noise
 from reports.gate.rules import MOST_PAIRS
 from reports.gate.staged import FIRST_PAIRS, evidence, in_rounds
-from reports.record import TRAININGS, read_record
+from reports.record import TRAININGS, Record, read_record
 from reports.results import PlanFile, PlannedStage, read_plan, read_stages
 
 Said = Callable[[str], None]
@@ -41,6 +42,8 @@ class Side:
     plan_name: str
     plan: PlanFile
     executor: LocalExecutor
+    made: Mapping[str, Record]
+    """By stage one record of the suite's run: what else a stage was made with."""
 
     def run(self, stage: PlannedStage, repeat: int) -> Mapping[Line, Measured]:
         """Run a stage once more: its lines with that run; nothing where it failed."""
@@ -51,7 +54,7 @@ class Side:
         # The arm's own code names the machine.
         folder = self.store.root / "records" / stage.digest[:2]
         (path,) = folder.glob(f"{stage.digest}.*.{repeat}.json")
-        return measured(stage, read_record(path))
+        return measured(stage, read_record(path), self.made)
 
     def measured(self) -> Baseline:
         """What the suite left."""
@@ -160,7 +163,7 @@ class _Pairing:
             line,
             [(base.value, candidate.value) for base, candidate in runs],
             pairs[0][0].better,
-            self.noise.offset(line),
+            self.noise.offset(line, pairs[0][0].measured_how),
             clocks if len(clocks) == len(runs) else (),
         )
 
@@ -193,11 +196,13 @@ def _side(arm: Arm, stack: ExitStack) -> Side:
     newest = next(iter(store.plans()), None)
     if newest is None:
         raise NothingToShow(f"{arm.name} ({arm.commit[:12]}) left no plan in {arm.store}")
+    plan = read_plan(newest)
     return Side(
         arm=arm,
         store=store,
         plan_name=newest.stem,
-        plan=read_plan(newest),
+        plan=plan,
+        made=made_in(read_stages(store.root, plan)),
         executor=stack.enter_context(LocalExecutor(arm.python)),
     )
 

@@ -26,6 +26,8 @@ class Work:
     """A folder that is removed when the stage ends."""
     memory: MemoryMeter
     repeat: int = 0
+    base: int = 0
+    """Repeat of the inputs that have none of this one's."""
 
     @property
     def device(self) -> str:
@@ -35,7 +37,7 @@ class Work:
     def input_record(self, role: str) -> Record:
         """The record of a stage this one needs."""
         digest = self.stage.inputs[role]
-        path = self.store.find(digest, self.machine, self.repeat)
+        path = self.store.find(digest, self.machine, self.repeat, self.base)
         if path is None:
             raise FileNotFoundError(f"stage {digest[:12]} ({role}) has no record yet")
         return read_record(path)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from reports.comparison import THROUGHPUTS
 from reports.errors import ReportError
-from reports.gate.baseline import Line, Measured, Run, judged
+from reports.gate.baseline import Measured, Run, judged
+from reports.gate.lines import Line
 from reports.record import TRAININGS, Metric, Record
 from reports.results import PlannedStage, StageRun
 from reports.statistics.intervals import Estimate, estimate

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from reports.comparison import MEMORIES, QUALITY, THROUGHPUTS
 from reports.errors import ReportError
 from reports.gate.kept import SCHEMA, read_kept
+from reports.gate.lines import CLOSED, Line, Positive
+from reports.gate.noise import Noise
 from reports.gate.rules import rule_of
 from reports.items import is_made_of, scores_by_item
 from reports.record import OF_A_RUN, TRAININGS, ItemScores, Metric, Record, canonical
@@ -22,36 +25,8 @@ from reports.statistics.intervals import Better, Scores
 
 BENCHMARK = "benchmark"
 """Stands for the stage of a line that is no stage of ours: a file of pytest-benchmark's."""
-CLOSED = ConfigDict(extra="forbid", frozen=True)
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 MADE_BY = ("code", "python", "packages")
 """What of a record's environment makes it the work of one state of the code."""
-
-
-class Line(BaseModel):
-    """What the runs of a baseline are grouped by: one row of one table."""
-
-    model_config = CLOSED
-
-    model: str
-    layout: str = ""
-    compression: str = ""
-    tuning: str = ""
-    task: str = ""
-    setting: str = ""
-    stage: str
-    peer: str = ""
-    metric: str
-
-    @property
-    def name(self) -> str:
-        """All that is not empty."""
-        return " ".join(filter(None, self.model_dump().values()))
-
-    @property
-    def place(self) -> Line:
-        """What all metrics of its stages share."""
-        return self.model_copy(update={"metric": ""})
 
 
 class Missing(BaseModel):
@@ -96,7 +71,7 @@ class Measured(BaseModel):
     unit: str
     better: Better
     setup: dict[str, Any]
-    """The stage's parameters but for the seed, and the identity of its data."""
+    """Parameters of the stage and of those it goes on from, but for the seed; model and data."""
     runs: tuple[Run, ...]
 
     @model_validator(mode="after")
@@ -108,6 +83,11 @@ class Measured(BaseModel):
         if not all(math.isfinite(run.value) for run in self.runs):
             raise ValueError(f"{self.line.name}: a value is not a finite number")
         return self
+
+    @property
+    def measured_how(self) -> str:
+        """One short text for its setup."""
+        return hashlib.sha256(canonical(self.setup)).hexdigest()[:16]
 
     def scores(self) -> Scores:
         """By seed and item; of several repeats the first stands for all."""
@@ -133,6 +113,10 @@ class Baseline(BaseModel):
     """That machine in words."""
     measured: tuple[Measured, ...]
     missing: tuple[Missing, ...] = ()
+    only_scores: bool = False
+    """Speed and memory, which are a machine's own, were left out."""
+    noise: Noise | None = None
+    """How far that machine differs from itself, if it was calibrated."""
 
     def by_line(self) -> Mapping[Line, Measured]:
         """Lines by what they are called."""
@@ -141,7 +125,14 @@ class Baseline(BaseModel):
     def of_scores(self) -> Baseline:
         """Without what is a machine's own, and its environment's: speed and memory."""
         scored = tuple(each for each in self.measured if each.line.stage == "evaluate")
-        return self.model_copy(update={"measured": scored})
+        changes = {"measured": scored, "only_scores": True, "noise": None}
+        return self.model_copy(update=changes)
+
+    def with_noise(self, noise: Noise) -> Baseline:
+        """With what is known of its lines on its machine, if anything is."""
+        lines = {(each.line, each.measured_how) for each in self.measured}
+        known = noise.of_lines(lines)
+        return self.model_copy(update={"noise": known}) if known.sessions else self
 
     @property
     def is_of_benchmarks(self) -> bool:
@@ -219,9 +210,10 @@ def gather(
     # Commits with the same code are one: what it says in a document measures nothing.
     commits = {str(record.environment.get("commit") or ""): None for record in records}
     lines: dict[Line, list[Measured]] = {}
+    made = made_in(found)
     for run in found:
         for record in run.records:
-            for line, once in measured(run.planned, record).items():
+            for line, once in measured(run.planned, record, made).items():
                 lines.setdefault(line, []).append(once)
     return Baseline(
         schema=1,
@@ -234,6 +226,11 @@ def gather(
         measured=tuple(_joined(each) for each in lines.values()),
         missing=tuple(_missing(found, repeats)),
     )
+
+
+def made_in(runs: Iterable[StageRun]) -> dict[str, Record]:
+    """One record of every stage that has any, by its digest."""
+    return {run.planned.digest: run.records[0] for run in runs if run.records}
 
 
 def made_by(environment: Mapping[str, Any]) -> str:
@@ -258,14 +255,22 @@ def judged(planned: PlannedStage, record: Record) -> Iterator[tuple[Line, Metric
             yield _line(planned, name), have[name]
 
 
-def measured(planned: PlannedStage, record: Record) -> Mapping[Line, Measured]:
-    """What one record adds to a baseline: its lines, each with one run."""
+def measured(
+    planned: PlannedStage, record: Record, made: Mapping[str, Record]
+) -> Mapping[Line, Measured]:
+    """What one record adds to a baseline: its lines, each with one run.
+
+    Args:
+        planned: the stage.
+        record: one of its.
+        made: records of the stages that it goes on from, by their digests.
+    """
     return {
         line: Measured(
             line=line,
             unit=metric.unit,
             better=metric.better,
-            setup=_setup(record),
+            setup=_setup(record, made),
             runs=(_run(record, planned.labels, metric),),
         )
         for line, metric in judged(planned, record)
@@ -284,9 +289,14 @@ def _joined(parts: list[Measured]) -> Measured:
     return Measured(**{**fields, "runs": tuple(run for each in parts for run in each.runs)})
 
 
-def _setup(record: Record) -> dict[str, Any]:
+def _setup(record: Record, made: Mapping[str, Record]) -> dict[str, Any]:
+    """How it was measured, and how what it goes on from was made; inputs of its own as they are."""
     params = {key: value for key, value in record.params.items() if key not in OF_A_RUN}
-    return {**params, "data": record.inputs.get("data", "")}
+    inputs = {
+        role: _setup(made[digest], made) if digest in made else digest
+        for role, digest in record.inputs.items()
+    }
+    return {**params, **inputs}
 
 
 def _run(record: Record, labels: Labels, metric: Metric) -> Run:

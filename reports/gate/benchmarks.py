@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reports.errors import ReportError
 from reports.flat import flat
-from reports.gate.baseline import BENCHMARK, Baseline, Line, Measured, Run
+from reports.gate.baseline import BENCHMARK, Baseline, Measured, Run
+from reports.gate.lines import Line
 from reports.record import canonical
 
 SUITE = "pytest-benchmark"

@@ -22,8 +22,9 @@ import numpy as np
 from scipy.stats import chi2
 
 from reports.flat import flat
-from reports.gate.baseline import BENCHMARK, Baseline, Line, Measured, Missing
+from reports.gate.baseline import BENCHMARK, Baseline, Measured, Missing
 from reports.gate.cycles import DOUBT, Clocked, of_clocked_runs
+from reports.gate.lines import Line
 from reports.gate.noise import Noise
 from reports.gate.rules import (
     FALSE_ALARMS,
@@ -68,7 +69,9 @@ class Verdict:
     probability: float | None = None
     """Corrected: of such a loss where there is none beyond the margin."""
     more_runs: int | None = None
-    """So many more would decide, of both sides where the sentence says so."""
+    """So many more would decide."""
+    anew: bool = False
+    """Of the baseline too, which has to be saved again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +225,7 @@ def _evidence(
         if baseline.machine != current.machine:
             use = "" if line.stage == BENCHMARK else "use `ab`, or "
             return _unknown(line, f"the baseline is of another machine; {use}save one here")
-        return _of_runs(was, is_now, rule, noise.drift(line) if noise else None)
+        return _of_runs(was, is_now, rule, noise.drift(line, was.measured_how) if noise else None)
     return _of_scores(was, is_now, rule)
 
 
@@ -402,10 +405,18 @@ def _verdict(evidence: Evidence, worse: float, better: float, level: float) -> V
         said = f"no loss of {rule.text(rule.limit_loss)}: it is {between}"
         return replace(verdict, word="PASS", sentence=said)
     said = f"a loss of {rule.text(rule.limit_loss)} could go unseen: it is {between}"
-    if evidence.clocked and evidence.clocked.apart > rule.margin_loss:
-        return replace(verdict, sentence=f"{said}, as {evidence.clocked.clocks}")
-    decides, more = _would_decide(evidence, level)
-    return replace(verdict, sentence=f"{said}; {decides}", more_runs=more)
+    if evidence.shift and highest < rule.limit_loss:
+        said = f"{said}, and this machine may hide {rule.text(evidence.shift)} more"
+    return _undecided(replace(verdict, sentence=said), evidence, level)
+
+
+def _undecided(verdict: Verdict, evidence: Evidence, level: float) -> Verdict:
+    """The verdict with what would decide it."""
+    said, clocked = verdict.sentence, evidence.clocked
+    if clocked and clocked.apart > evidence.rule.margin_loss:
+        return replace(verdict, sentence=f"{said}, as {clocked.clocks}")
+    decides, more, anew = _would_decide(evidence, level)
+    return replace(verdict, sentence=f"{said}; {decides}", more_runs=more, anew=anew)
 
 
 def _proof(evidence: Evidence, worse: float) -> str:
@@ -418,22 +429,22 @@ def _proof(evidence: Evidence, worse: float) -> str:
     return f", by {evidence.rule.text(bound)} at least"
 
 
-def _would_decide(evidence: Evidence, level: float) -> tuple[str, int | None]:
-    """What would, in words, and how many more runs or seeds that is."""
+def _would_decide(evidence: Evidence, level: float) -> tuple[str, int | None, bool]:
+    """What would, in words; how many more runs or seeds that is, and whether of both sides."""
     have, unit = evidence.spread.n, evidence.unit
     if evidence.exact is not None:
-        return _more_items(evidence, evidence.exact, level), None
+        return _more_items(evidence, evidence.exact, level), None, False
     needed = runs_needed(evidence, level)
     if needed is not None and not evidence.bank:
-        return f"{needed} fresh pairs would decide: --pairs {needed}", needed - have
+        return f"{needed} fresh pairs would decide: --pairs {needed}", needed - have, False
     if needed is not None:
-        return f"{needed - have} more {unit} would decide", needed - have
+        return f"{needed - have} more {unit} would decide", needed - have, False
     needed = runs_needed(evidence, level, anew=True) if evidence.bank else None
     if needed is None:
-        return _hopeless(evidence), None
+        return _hopeless(evidence), None, False
     said = f"{needed} {unit} on both sides would decide"
     more = f": save the baseline again, with --runs {needed}"
-    return (said + more if unit == "runs" else said), needed - have
+    return (said + more if unit == "runs" else said), needed - have, True
 
 
 def _more_items(evidence: Evidence, answers: Answers, level: float) -> str:

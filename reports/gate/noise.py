@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from reports.gate.baseline import Line, Positive
 from reports.gate.kept import read_kept
+from reports.gate.lines import CLOSED, Line, Positive
 from reports.statistics.certainty import reach
 from reports.statistics.intervals import Part
 from reports.statistics.losses import of_pairs, trimmed
@@ -27,7 +27,6 @@ FEWEST_SESSIONS = 3
 SURE = 0.005
 DAY = len("2026-01-31")
 """Of the time of a session."""
-CLOSED = ConfigDict(extra="forbid", frozen=True)
 
 
 class Values(BaseModel):
@@ -36,6 +35,8 @@ class Values(BaseModel):
     model_config = CLOSED
 
     line: Line
+    setup: str
+    """Which way it was measured: `Measured.measured_how`."""
     values: tuple[Positive, ...]
 
 
@@ -58,11 +59,20 @@ class Noise(BaseModel):
     machine: str
     sessions: tuple[Session, ...] = ()
 
-    def with_session(self, session: Session) -> Noise:
-        """The same and one session more."""
-        return self.model_copy(update={"sessions": (*self.sessions, session)})
+    def with_sessions(self, sessions: Iterable[Session]) -> Noise:
+        """The same and those of these sessions that are not among them."""
+        known = {each.started: each for each in (*self.sessions, *sessions)}
+        return self.model_copy(update={"sessions": tuple(known.values())})
 
-    def drift(self, line: Line) -> Part | None:
+    def of_lines(self, known: Container[tuple[Line, str]]) -> Noise:
+        """What is known of some lines, each with its setup."""
+        sessions = []
+        for session in self.sessions:
+            lines = tuple(each for each in session.lines if (each.line, each.setup) in known)
+            sessions += [session.model_copy(update={"lines": lines})] if lines else []
+        return self.model_copy(update={"sessions": tuple(sessions)})
+
+    def drift(self, line: Line, setup: str) -> Part | None:
         """Variance of a difference between two days; None if unknown.
 
         Twice what the logarithms of the days' means vary: sessions of one day are one, for minutes
@@ -71,7 +81,7 @@ class Noise(BaseModel):
         then said not to drift in three of ten lines.
         """
         days: dict[str, list[float]] = {}
-        for day, logs in self._logs(line):
+        for day, logs in self._logs(line, setup):
             if len(logs) > 1:
                 days.setdefault(day, []).append(trimmed(logs).mean)
         means = [fmean(found) for found in days.values()]
@@ -79,34 +89,35 @@ class Noise(BaseModel):
             return None
         return Part(2 * float(np.var(means, ddof=1)), len(means) - 1)
 
-    def count(self, line: Line) -> int:
+    def count(self, line: Line, setup: str) -> int:
         """Sessions in which it was run."""
-        return len(self._logs(line))
+        return len(self._logs(line, setup))
 
-    def within(self, line: Line) -> float | None:
+    def within(self, line: Line, setup: str) -> float | None:
         """Standard deviation of a run within a session, as a share of its mean."""
-        spreads = [float(np.var(logs, ddof=1)) for _, logs in self._logs(line) if len(logs) > 1]
+        found = (logs for _, logs in self._logs(line, setup))
+        spreads = [float(np.var(logs, ddof=1)) for logs in found if len(logs) > 1]
         return math.sqrt(sum(spreads) / len(spreads)) if spreads else None
 
-    def offset(self, line: Line) -> float:
+    def offset(self, line: Line, setup: str) -> float:
         """A difference that two runs in turn may have though nothing differs; 0 if unknown.
 
         Runs of equal place in the turn are compared: first with second, fourth with third.
         """
-        pairs = [pair for _, logs in self._logs(line) for pair in _in_turn(logs)]
+        pairs = [pair for _, logs in self._logs(line, setup) for pair in _in_turn(logs)]
         if len(pairs) < 2:
             return 0.0
         found = of_pairs([(math.exp(a), math.exp(b)) for a, b in pairs], "lower")
         doubt = reach(found.parts, SURE)
         return abs(found.mean) + doubt if abs(found.mean) > doubt else 0.0
 
-    def _logs(self, line: Line) -> list[tuple[str, list[float]]]:
+    def _logs(self, line: Line, setup: str) -> list[tuple[str, list[float]]]:
         """The day of every session with the line, and the logarithms of its runs."""
         return [
             (session.started[:DAY], [math.log(value) for value in each.values])
             for session in self.sessions
             for each in session.lines
-            if each.line == line
+            if (each.line, each.setup) == (line, setup)
         ]
 
     def to_bytes(self) -> bytes:

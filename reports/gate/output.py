@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from reports.gate.baseline import Baseline, Line, Measured
+from reports.gate.baseline import Baseline, Measured
 from reports.gate.judge import Verdict, Word
+from reports.gate.lines import Line
 from reports.gate.noise import Noise
 from reports.gate.rules import rule_of
 from reports.junit import Case, junit_xml
@@ -80,18 +81,28 @@ def baseline_table(baseline: Baseline) -> Table:
         name="baseline",
         title=one_line(f"{when}, machine {baseline.machine}"),
         columns=_columns(columns),
+        notes=tuple(_noise_note(baseline.noise)),
     )
+
+
+def _noise_note(noise: Noise | None) -> Iterator[str]:
+    if noise is not None:
+        count = len(noise.sessions)
+        yield f"With what {count} session{'s' * (count > 1)} of calibration said of its machine."
 
 
 def noise_table(noise: Noise) -> Table:
     """How far a machine differs from itself, line by line."""
-    lines = list(dict.fromkeys(each.line for session in noise.sessions for each in session.lines))
+    known = dict.fromkeys(
+        (each.line, each.setup) for session in noise.sessions for each in session.lines
+    )
     columns: tuple[tuple[str, list[Cell]], ...] = (
-        ("what", [label(_place(line)) for line in lines]),
-        ("metric", [label(line.metric) for line in lines]),
-        ("sessions", [label(str(noise.count(line))) for line in lines]),
-        ("within a session", [_percent(noise.within(line)) for line in lines]),
-        ("between days", [_percent(_deviation(noise.drift(line))) for line in lines]),
+        ("what", [label(_place(line)) for line, _ in known]),
+        ("metric", [label(line.metric) for line, _ in known]),
+        ("measured", [label(setup) for _, setup in known]),
+        ("sessions", [label(str(noise.count(*each))) for each in known]),
+        ("within a session", [_percent(noise.within(*each)) for each in known]),
+        ("between days", [_percent(_deviation(noise.drift(*each))) for each in known]),
     )
     return Table(
         name="noise",
@@ -99,7 +110,8 @@ def noise_table(noise: Noise) -> Table:
         columns=_columns(columns),
         notes=(
             "Within a session: standard deviation of a run. Between days: of the difference of "
-            "two days; known from the third on.",
+            "two days; known from the third on. Measured: one text for one way to measure a line; "
+            "of other batch sizes and the like nothing is known.",
         ),
     )
 
@@ -147,6 +159,7 @@ def as_values(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
             "detectable": each.detectable,
             "probability": each.probability,
             "more_runs": each.more_runs,
+            "anew": each.anew,
         }
         for each in ordered(verdicts)
     ]

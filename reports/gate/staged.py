@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from reports.gate.baseline import Line
 from reports.gate.cycles import of_clocked_pairs
 from reports.gate.judge import (
     Evidence,
@@ -23,6 +22,7 @@ from reports.gate.judge import (
     grain,
     runs_needed,
 )
+from reports.gate.lines import Line
 from reports.gate.rules import FALSE_ALARMS, FALSE_PASSES, MOST_PAIRS, SPEED, rule_of
 from reports.statistics.certainty import exceeds, is_known
 from reports.statistics.intervals import Better

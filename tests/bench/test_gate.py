@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from reports.record import read_record
 from tests.bench.command import ROOT, offsite_bench
 
 SUITE = ("quickstart", "--profile", "smoke", "-k", "tiny-vit", "--set", "evaluate.examples=64")
@@ -162,6 +164,33 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(
     assert str(tmp_path / place) in done.stderr
 
 
+def of_scores(content: dict[str, Any]) -> None:
+    """As `baseline save --scores` would have saved it."""
+    content["measured"] = [
+        each for each in content["measured"] if each["line"]["stage"] == "evaluate"
+    ]
+    content["only_scores"] = True
+
+
+def test_a_baseline_of_scores_has_no_say_in_speed(check: Callable[..., Any]):
+    """Nothing is inconclusive that nobody asked for, with --strict neither."""
+    done = check(of_scores, "--strict", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {each["stage"] for each in json.loads(done.stdout)} == {"evaluate"}
+
+
+@pytest.mark.parametrize("change", [{"profile": None}, {"suite": "another"}])
+def test_a_baseline_of_another_suite_is_refused_before_anything_runs(
+    check: Callable[..., Any], change: dict[str, Any]
+):
+    """A profile that was forgotten, or the wrong file: hours would end in nothing."""
+    done = check(lambda content: content.update(change))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "not of quickstart --profile smoke" in done.stderr
+
+
 def test_calibrate_keeps_sessions(saved: tuple[Path, Path], tmp_path: Path):
     """Each call is a session of new runs; the table says how noisy the machine is."""
     results = tmp_path / "results"
@@ -175,6 +204,12 @@ def test_calibrate_keeps_sessions(saved: tuple[Path, Path], tmp_path: Path):
         assert [len(session["lines"][0]["values"]) for session in sessions] == [4] * number
     assert "throughput_samples" in done.stdout
     assert "of the difference of two days" in " ".join(done.stdout.split())
+    kept = ("--results", results, "--baseline", tmp_path / "b.json", "--runs", "2")
+    assert offsite_bench("baseline", "save", *SUITE, *kept, cwd=tmp_path).returncode == 0
+    noise = json.loads((tmp_path / "b.json").read_bytes())["noise"]
+    assert len(noise["sessions"]) == 2
+    shown = offsite_bench("baseline", "show", tmp_path / "b.json", cwd=tmp_path)
+    assert "2 sessions of calibration" in shown.stdout
 
 
 def clone_of(root: Path, clone: Path) -> Path:
@@ -237,6 +272,30 @@ def test_a_slower_step_regresses_though_no_version_and_no_store_changed(
         if v["metric"] == "throughput_samples" and v["verdict"] == "REGRESSED"
     }
     assert slow == {"tune", "finetune"}
+
+
+@pytest.mark.slow
+def test_every_run_trains_on_the_emulator_of_its_own_code(checkout: Path, tmp_path: Path):
+    """The store is kept, and the emulator that the code before built has the same digest."""
+    results = tmp_path / "results"
+    kept = ("--results", results, "--baseline", tmp_path / "b.json", "--runs", "3")
+    suite = ("quickstart", "--profile", "smoke", "-k", "tiny-vit and s0")
+    assert run_there(checkout, "baseline", "save", *suite, *kept).returncode == 0
+    path = checkout / "offsite/compression/layer_choice.py"
+    text, drops = path.read_text(), "evenly_spaced(total, parameters.keep, parameters.rounding)"
+    assert text.count(drops) == 1
+    path.write_text(text.replace(drops, "range(total)"))
+    run_there(checkout, "check", *suite, *kept)
+    operations: dict[str, list[float]] = defaultdict(list)
+    for record in map(read_record, sorted((results / "records").glob("*/*.json"))):
+        if record.kind == "tune":
+            code = record.environment["code"]
+            operations[code] += [
+                each.value for each in record.metrics if each.metric == "flops_per_step"
+            ]
+    assert sorted(map(len, operations.values())) == [3, 3]
+    assert [len(set(each)) for each in operations.values()] == [1, 1]
+    assert len({value for each in operations.values() for value in each}) == 2
 
 
 @pytest.mark.slow

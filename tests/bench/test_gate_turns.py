@@ -13,8 +13,8 @@ from bench.gate import turns
 from bench.gate.arms import Arm
 from bench.gate.turns import compare_arms
 from bench.store import Store
-from reports.gate.baseline import Line
 from reports.gate.judge import Verdict
+from reports.gate.lines import Line
 from reports.gate.noise import Noise
 from reports.gate.staged import FIRST_PAIRS
 from reports.record import Metric

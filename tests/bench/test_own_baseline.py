@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.cli.planned import lay_out
+from bench.plan import Stage
 from reports.gate.baseline import Baseline, read_baseline
 from reports.gate.rules import FALSE_ALARMS
+from reports.record import OF_A_RUN
 from tests.bench.command import ROOT
 from tests.bench.test_gate import run_there
 
@@ -44,16 +48,24 @@ def test_it_holds_what_the_suite_measures_today(baseline: Baseline):
     """
     kept = {_text(_without_data(each.setup)) for each in baseline.measured}
     planned = lay_out("quickstart", "smoke", SETS, None).stages
-    asked = {
-        _text({key: value for key, value in stage.params.items() if key != "seed"})
-        for stage in planned
-        if stage.kind == "evaluate"
-    }
+    by_digest = {stage.digest: stage for stage in planned}
+    asked = {_text(_asked(each, by_digest)) for each in planned if each.kind == "evaluate"}
     assert asked == kept, "save it again, as docs/gate.md says"
 
 
-def _without_data(setup: dict[str, object]) -> dict[str, object]:
-    return {key: value for key, value in setup.items() if key != "data"}
+def _asked(stage: Stage, by_digest: Mapping[str, Stage]) -> dict[str, object]:
+    """What a stage and those it goes on from are to do."""
+    needs = {role: by_digest[each] for role, each in stage.inputs.items() if each in by_digest}
+    params = {key: value for key, value in stage.params.items() if key not in OF_A_RUN}
+    return params | {role: _asked(each, by_digest) for role, each in needs.items()}
+
+
+def _without_data(setup: Mapping[str, Any]) -> dict[str, object]:
+    return {
+        key: _without_data(value) if key in ("tuned", "emulator") else value
+        for key, value in setup.items()
+        if key not in ("data", "model")
+    }
 
 
 def _text(values: dict[str, object]) -> str:

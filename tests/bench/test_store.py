@@ -60,6 +60,15 @@ def test_a_quality_record_of_another_machine_is_found_after_ones_own(store: Stor
     assert store.find(DIGEST, "m1") == own
 
 
+def test_a_repeat_rests_on_its_own_base(store: Store):
+    """Its own record first, then the base's; others are of other code."""
+    first, fifth = (store.save_record(record(machine="m1", repeat=n)) for n in (0, 5))
+    assert store.find(DIGEST, "m1", 7, 5) == fifth
+    assert store.find(DIGEST, "m1", 7) == first
+    own = store.save_record(record(machine="m1", repeat=7))
+    assert store.find(DIGEST, "m1", 7, 5) == own
+
+
 def test_every_changed_byte_of_a_record_is_noticed(store: Store):
     """A damaged record is an error, never a number."""
     path = store.save_record(record(facts={"value": 1.25}))

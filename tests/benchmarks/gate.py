@@ -16,8 +16,9 @@ from itertools import product
 
 import numpy as np
 
-from reports.gate.baseline import Baseline, Line, Measured
+from reports.gate.baseline import Baseline, Measured
 from reports.gate.judge import Evidence, Verdict, judge
+from reports.gate.lines import Line
 from reports.gate.noise import Noise, Session, Values
 from reports.gate.staged import (
     FIRST_PAIRS,
@@ -26,7 +27,7 @@ from reports.gate.staged import (
     evidence,
     in_rounds,
 )
-from tests.reports.gate.measured import PLUG_IN, answered, baseline, timed
+from tests.reports.gate.measured import HOW, PLUG_IN, answered, baseline, timed
 from tests.reports.statistics.simulated import answers
 
 LINES = 24
@@ -228,7 +229,7 @@ def in_two_sessions(suites: int, gpu: Gpu, loss: float, lift: float) -> Result:
             started=str(day),
             commit="c",
             lines=tuple(
-                Values(line=each, values=tuple(found[day].tolist()))
+                Values(line=each, setup=HOW, values=tuple(found[day].tolist()))
                 for each, found in values.items()
             ),
         )
@@ -334,6 +335,8 @@ def _asked(
     if not more:
         return found, SEEDS
     seeds = SEEDS + min(more, MOST_SEEDS)
+    if any(each.anew for each in found):
+        was = side(max(BANK, seeds), 0.0)
     return judge(was, side(seeds, less)), seeds
 
 

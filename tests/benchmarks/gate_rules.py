@@ -26,8 +26,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from pytest_benchmark.utils import parse_compare_fail
 from scipy.stats import norm
 
-from reports.gate.baseline import Baseline, Line
+from reports.gate.baseline import Baseline
 from reports.gate.judge import FEWEST_RUNS, Evidence, Verdict, judge
+from reports.gate.lines import Line
 from reports.gate.noise import Noise, Session, Values
 from reports.gate.staged import (
     FIRST_PAIRS,
@@ -38,7 +39,7 @@ from reports.gate.staged import (
 from reports.statistics.intervals import Better, Items, Part
 from tests.benchmarks.gate import BANK as BASELINE_SEEDS
 from tests.benchmarks.gate import LINES, MOST_SEEDS, OUTLIERS, SEEDS, TASKS
-from tests.reports.gate.measured import PLUG_IN, SPEED, answered, baseline, timed
+from tests.reports.gate.measured import HOW, PLUG_IN, SPEED, answered, baseline, timed
 from tests.reports.statistics.simulated import RATE, answers
 
 LOSS = 0.05
@@ -92,10 +93,10 @@ class Calibrated(Noise):
 
     _drifts: dict[Line, Part | None] = PrivateAttr(default_factory=dict)
 
-    def drift(self, line: Line) -> Part | None:
+    def drift(self, line: Line, setup: str) -> Part | None:
         """As the shipped one says."""
         if line not in self._drifts:
-            self._drifts[line] = super().drift(line)
+            self._drifts[line] = super().drift(line, setup)
         return self._drifts[line]
 
 
@@ -140,7 +141,7 @@ class Simulated:
                 started=str(number),
                 commit="c0ffee",
                 lines=tuple(
-                    Values(line=line, values=tuple(runs))
+                    Values(line=line, setup=HOW, values=tuple(runs))
                     for line, runs in zip(NAMED, day.tolist(), strict=True)
                 ),
             )
@@ -328,10 +329,14 @@ def ab(source: Source, loss: float) -> list[Verdict]:
 
 
 def check(source: Source, loss: float, noise: Noise | None = None) -> list[Verdict]:
-    """As many runs as `--runs` has by default, then as many as are asked for, both sides anew."""
-    found = _checked(source, loss, FEWEST_RUNS, noise)
+    """As many runs as `--runs` has by default, then as many as are asked for, all made anew."""
+    found = _checked(source, loss, FEWEST_RUNS, FEWEST_RUNS, noise)
     more = max((each.more_runs or 0 for each in found), default=0)
-    return _checked(source, loss, min(FEWEST_RUNS + more, MOST_PAIRS), noise) if more else found
+    if not more:
+        return found
+    runs = min(FEWEST_RUNS + more, MOST_PAIRS)
+    of_base = runs if any(each.anew for each in found) else FEWEST_RUNS
+    return _checked(source, loss, of_base, runs, noise)
 
 
 def calibrated_check(source: Source, loss: float) -> list[Verdict]:
@@ -339,9 +344,11 @@ def calibrated_check(source: Source, loss: float) -> list[Verdict]:
     return check(source, loss, source.noise())
 
 
-def _checked(source: Source, loss: float, runs: int, noise: Noise | None) -> list[Verdict]:
-    was, now = (_measured(side) for side in source.sides(LINES, runs, STEPS, runs, loss))
-    return judge(was, now, noise)
+def _checked(
+    source: Source, loss: float, of_base: int, runs: int, noise: Noise | None
+) -> list[Verdict]:
+    was, now = source.sides(LINES, runs, STEPS, runs, loss)
+    return judge(_measured(was[:, :of_base]), _measured(now), noise)
 
 
 def _measured(seconds: Seconds) -> Baseline:
@@ -485,6 +492,8 @@ class Scored:
     now: list[Items]
     trained: Callable[[int], list[Items]]
     """So many seeds of what is now."""
+    saved: Callable[[int], list[Items]]
+    """And of what was."""
 
     def drops(self) -> list[float]:
         """How far the mean of the seeds fell, task by task."""
@@ -511,19 +520,22 @@ def two_proportions(scored: Scored) -> list[str]:
 
 def paired(scored: Scored) -> list[str]:
     """`check`."""
-    return [each.word for each in _paired(scored, scored.now)]
+    return [each.word for each in _paired(scored.was, scored.now)]
 
 
 def paired_as_asked(scored: Scored) -> list[str]:
     """`check`, and again with as many seeds as it asks for."""
-    found = _paired(scored, scored.now)
+    found = _paired(scored.was, scored.now)
     more = max((each.more_runs or 0 for each in found), default=0)
     if more:
-        found = _paired(scored, scored.trained(SEEDS + min(more, MOST_SEEDS)))
+        seeds = SEEDS + min(more, MOST_SEEDS)
+        anew = any(each.anew for each in found)
+        was = scored.saved(max(BASELINE_SEEDS, seeds)) if anew else scored.was
+        found = _paired(was, scored.trained(seeds))
     return [each.word for each in found]
 
 
-def _paired(scored: Scored, now: list[Items]) -> list[Verdict]:
+def _paired(was: list[Items], now: list[Items]) -> list[Verdict]:
     sides = (
         baseline(
             *(
@@ -531,7 +543,7 @@ def _paired(scored: Scored, now: list[Items]) -> list[Verdict]:
                 for number, found in enumerate(side)
             )
         )
-        for side in (scored.was, now)
+        for side in (was, now)
     )
     return judge(*sides)
 
@@ -567,6 +579,7 @@ def score(draw: np.random.Generator, seed_sd: float, own: float, items: int, los
         was=side(BASELINE_SEEDS, 0.0),
         now=side(SEEDS, less),
         trained=lambda seeds: side(seeds, less),
+        saved=lambda seeds: side(seeds, 0.0),
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from reports.gate.baseline import Baseline, Line, Measured, Missing, Run
+from reports.gate.baseline import Baseline, Measured, Missing, Run
+from reports.gate.lines import Line
 from reports.items import pack_items
 from reports.statistics.intervals import Items
 
@@ -47,6 +48,10 @@ def timed(
             for i, (value, clock, canary) in enumerate(zip_longest(values, clocks, canaries))
         ),
     )
+
+
+HOW = timed([1.0]).measured_how
+"""Of all that is measured by hand."""
 
 
 def answered(found: Items, line: Line = PLUG_IN, weights: str = "") -> Measured:

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from reports.errors import ReportError
+from reports.flat import flat
 from reports.gate.baseline import Baseline, gather, read_baseline
+from reports.gate.noise import Noise, Session, Values
 from reports.record import Metric
 from reports.results import read_plan, read_stages
-from tests.reports.gate.measured import answered, baseline, timed
+from tests.reports.gate.measured import HOW, answered, baseline, timed
+from tests.reports.gate.measured import MEMORY as MEMORY_LINE
+from tests.reports.gate.measured import SPEED as SPEED_LINE
 from tests.reports.statistics.simulated import answers
-from tests.reports.synthetic_store import SyntheticStore, fill
+from tests.reports.synthetic_store import SyntheticStore, accuracy, fill
 
 
 @pytest.fixture
@@ -197,6 +201,58 @@ def test_why_some_runs_failed_is_told(tmp_path: Path):
     runs = read_stages(tmp_path, read_plan(store.save_plan()), (0, 1))
     found = gather(runs, suite="s", profile=None, machine="m", repeats=2)
     assert [each.why for each in found.missing] == ["1 of 2 runs; oom_host: too large"]
+
+
+def test_how_a_model_was_trained_is_how_its_score_was_measured(tmp_path: Path):
+    """The emulator and the tuning that an evaluation goes on from; of seeds nothing."""
+    made = []
+    for steps, keep, seed in ((4, 2, 0), (4, 2, 1), (5, 2, 0), (4, 3, 0)):
+        store = SyntheticStore(tmp_path / f"{steps}{keep}{seed}")
+        row = {"model": "m", "layout": "2-4-2", "compression": "c", "task": "t"}
+        emulator = store.plan("emulator", **row)
+        tuned = store.plan("tune", tuning="full", seed=seed, **row)
+        scored = store.plan("evaluate", setting="plug_in", tuning="full", seed=seed, **row)
+        params = {"compression": [{"keep": keep}]}
+        store.save(store.record(emulator, "emulator", params=params, inputs={"model": "m1"}))
+        params = {"train": {"max_steps": steps}, "seed": seed}
+        inputs = {"emulator": emulator, "data": "d1"}
+        store.save(store.record(tuned, "tune", params=params, inputs=inputs))
+        inputs = {"tuned": tuned, "emulator": emulator, "data": "d2"}
+        given = {"params": {"evaluate": {"examples": 9}}, "inputs": inputs}
+        store.save(store.record(scored, "evaluate", accuracy("acc", 0.5, 0.1), **given))
+        runs = read_stages(store.root, read_plan(store.save_plan()))
+        (found,) = gather(runs, suite="s", profile=None, machine="m").measured
+        made.append(found)
+    first = dict(flat(made[0].setup))
+    assert first["tuned.train.max_steps"] == 4
+    assert first["tuned.emulator.model"] == "m1"
+    assert (first["data"], first["tuned.data"]) == ("d2", "d1")
+    assert made[1].measured_how == made[0].measured_how
+    assert len({each.measured_how for each in made}) == 3
+
+
+def test_a_baseline_holds_what_is_known_of_the_noise_of_its_lines(saved: Baseline, tmp_path: Path):
+    """Nothing of others, or of lines that were measured otherwise."""
+    sessions = [
+        Session(
+            started=str(day),
+            commit="c",
+            lines=(
+                Values(line=SPEED_LINE, setup=HOW, values=(1.0, 1.1)),
+                Values(line=SPEED_LINE, setup="another batch size", values=(2.0, 2.1)),
+                Values(line=MEMORY_LINE, setup=HOW, values=(3.0, 3.1)),
+            ),
+        )
+        for day in range(3)
+    ]
+    path = tmp_path / "b.json"
+    path.write_bytes(saved.with_noise(Noise(machine="m", sessions=tuple(sessions))).to_bytes())
+    known = read_baseline(path).noise
+    assert known is not None
+    assert known.drift(SPEED_LINE, HOW) is not None
+    assert [len(each.lines) for each in known.sessions] == [1, 1, 1]
+    assert saved.with_noise(Noise(machine="m")).noise is None
+    assert read_baseline(path).of_scores().noise is None
 
 
 def test_nothing_at_all_is_all_missing(tmp_path: Path):

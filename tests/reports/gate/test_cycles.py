@@ -14,7 +14,7 @@ from reports.gate.judge import Verdict, judge
 from reports.gate.noise import Noise, Session, Values
 from reports.gate.staged import Pair, evidence, pairs_to_make, verdicts
 from tests.benchmarks.gate import Gpu, in_turn_at_clocks, in_two_sessions
-from tests.reports.gate.measured import MEMORY, SPEED, baseline, timed
+from tests.reports.gate.measured import HOW, MEMORY, SPEED, baseline, timed
 
 SPREAD = (0.0, 0.002, -0.002, 0.001, -0.001, 0.0015, -0.0015, 0.0005)
 """Of the runs of a side at equal clocks."""
@@ -52,7 +52,7 @@ def steady() -> Noise:
         Session(
             started=str(day),
             commit="c",
-            lines=(Values(line=SPEED, values=tuple(draw.normal(100, 0.2, 8).tolist())),),
+            lines=(Values(line=SPEED, setup=HOW, values=tuple(draw.normal(100, 0.2, 8).tolist())),),
         )
         for day in range(8)
     )
@@ -163,7 +163,9 @@ def test_days_that_differ_are_no_evidence_in_cycles_either():
         Session(
             started=str(day),
             commit="c",
-            lines=(Values(line=SPEED, values=tuple(mean * math.exp(own) for own in SPREAD)),),
+            lines=(
+                Values(line=SPEED, setup=HOW, values=tuple(mean * math.exp(own) for own in SPREAD)),
+            ),
         )
         for day, mean in enumerate((100.0, 108.0, 93.0))
     )

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from reports.gate.baseline import Measured, Missing
-from reports.gate.judge import Verdict, judge
+from reports.gate.judge import Verdict, decide, judge
 from reports.gate.noise import Noise, Session, Values
+from reports.gate.rules import FALSE_ALARMS, FALSE_PASSES
+from reports.gate.staged import evidence
 from tests.reports.gate.measured import (
+    HOW,
     MEMORY,
     PLUG_IN,
     SETUP,
@@ -37,7 +40,7 @@ def days(*means: float) -> Noise:
         Session(
             started=str(day),
             commit="c",
-            lines=(Values(line=SPEED, values=tuple(mean * value for value in STEADY)),),
+            lines=(Values(line=SPEED, setup=HOW, values=tuple(mean * value for value in STEADY)),),
         )
         for day, mean in enumerate(means)
     )
@@ -138,6 +141,49 @@ def test_flipped_answers_of_the_same_weights_are_caught():
     assert found.word == "REGRESSED"
 
 
+def test_seeds_of_the_same_weights_speak_together():
+    """Seven answers of each of three seeds are seen, where seven of one are not."""
+    before, after = np.ones((3, 360)), np.ones((3, 360))
+    for seed in range(3):
+        after[seed, 100 * seed : 100 * seed + 7] = 0
+    found = verdict(answered(before, weights="w"), answered(after, weights="w"))
+    assert found.word == "REGRESSED"
+    assert "21 of 1,080 answers lost, 0 won" in found.sentence
+    one = verdict(answered(before[:1], weights="w"), answered(after[:1], weights="w"))
+    assert one.word == "INCONCLUSIVE"
+
+
+def test_what_an_exact_test_cannot_see_does_not_pass():
+    """Of 17 lines 13 answers have to be lost, 2.6 points of 500: too few items for 2 points."""
+    before, after = np.ones((1, 500)), np.ones((1, 500))
+    lines = [PLUG_IN.model_copy(update={"task": str(number)}) for number in range(17)]
+    for lost in (1, 12, 13):
+        after[0, :lost] = 0
+        was = baseline(*(answered(before, line, weights="w") for line in lines))
+        others = [answered(before, line, weights="w") for line in lines[1:]]
+        others = [
+            each.model_copy(update={"runs": (each.runs[0].model_copy(update={"weights": "v"}),)})
+            for each in others
+        ]
+        found, *_ = judge(was, baseline(answered(after, lines[0], weights="w"), *others))
+        assert found.detectable is not None
+        assert found.word == ("REGRESSED" if lost > 8 else "PASS")
+
+
+def test_seeds_that_lose_alike_do_not_pass():
+    """As many answers of every seed, chance which: no spread between seeds is no certainty."""
+    for number in range(30):
+        draw = np.random.default_rng(number)
+        before = np.ones((3, 360))
+        after = before.copy()
+        for seed in range(3):
+            after[seed, draw.choice(360, 7, replace=False)] = 0
+        found = verdict(answered(before), answered(after))
+        assert found.word in ("REGRESSED", "INCONCLUSIVE"), found.sentence
+        assert found.probability is not None
+        assert found.probability > 1e-9
+
+
 def test_an_untrained_setting_is_judged_by_its_items():
     """Zero-shot has no seed: ten points lost on 6,000 items are a loss, none lost are none."""
     draw = np.random.default_rng(6)
@@ -175,6 +221,47 @@ def test_hostile_runs_never_pass(was: list[float], now: list[float], says: str):
     assert found.word == "INCONCLUSIVE"
     assert says in found.sentence
     assert "\n" not in found.sentence
+
+
+def test_what_a_machine_may_hide_is_no_pass():
+    """At most 4.6 % more memory, where the machine may have taken 1 % less today."""
+    found = verdict(timed(STEADY, MEMORY), timed([1.02 * each for each in STEADY], MEMORY))
+    assert found.word == "INCONCLUSIVE"
+    assert "and 4.6 %, and this machine may hide 1.0 % more" in found.sentence
+
+
+@pytest.mark.parametrize("runs", [5, 40])
+def test_as_many_runs_as_it_asks_for_decide(runs: int):
+    """Of the code that is judged or, where the baseline has too few itself, of both sides."""
+    draw = np.random.default_rng(runs)
+    noise = days(*(1 + 0.0005 * draw.normal(size=40)))
+    asked, decided, anew = 0, 0, 0
+    for _ in range(60):
+        before, now = (list(draw.normal(100, 1.5, count)) for count in (runs, 5))
+        found = verdict(timed(before), timed(now), noise)
+        if found.more_runs is None:
+            continue
+        asked, anew = asked + 1, anew + found.anew
+        count = 5 + found.more_runs
+        before = list(draw.normal(100, 1.5, count)) if found.anew else before
+        again = verdict(timed(before), timed(list(draw.normal(100, 1.5, count))), noise)
+        decided += again.word == "PASS"
+    assert asked > 30
+    assert decided > 0.8 * asked
+    assert (anew > 0) == (runs == 5)
+
+
+def test_a_line_at_its_margin_is_convicted_as_seldom_as_promised():
+    """4 in 1,000 if it is the only one: the loss is as large as still counts for none."""
+    draw = np.random.default_rng(0)
+    logs = draw.normal(0, 0.01, (4000, 20, 2)) + np.array([math.log(1.01), 0])
+    found = [
+        decide([evidence(SPEED, [(a, b) for a, b in pairs.tolist()], "higher")])[0].word
+        for pairs in np.exp(logs)
+    ]
+    assert 1 <= found.count("REGRESSED") <= 30
+    assert FALSE_ALARMS <= 0.004
+    assert FALSE_PASSES <= 0.0005
 
 
 def test_another_machine_is_no_comparison():

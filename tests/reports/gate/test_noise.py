@@ -10,15 +10,15 @@ import pytest
 
 from reports.errors import ReportError
 from reports.gate.noise import Noise, Session, Values, read_noise
-from tests.reports.gate.measured import MEMORY, SPEED
+from tests.reports.gate.measured import HOW, MEMORY, SPEED
 
 
 def noise(*sessions: list[float]) -> Noise:
     """Sessions of one line."""
     found = Noise(machine="here")
     for number, values in enumerate(sessions):
-        lines = (Values(line=SPEED, values=tuple(values)),)
-        found = found.with_session(Session(started=str(number), commit="c", lines=lines))
+        lines = (Values(line=SPEED, setup=HOW, values=tuple(values)),)
+        found = found.with_sessions([Session(started=str(number), commit="c", lines=lines)])
     return found
 
 
@@ -27,7 +27,7 @@ def test_drift_is_what_sessions_vary_by():
     draw = np.random.default_rng(0)
     found = noise(
         *(list(np.exp(draw.normal(0, 0.05) + draw.normal(0, 0.01, 20))) for _ in range(200))
-    ).drift(SPEED)
+    ).drift(SPEED, HOW)
     assert found is not None
     assert math.sqrt(found.variance / 2) == pytest.approx(0.05, rel=0.15)
     assert found.freedom == 199
@@ -35,7 +35,7 @@ def test_drift_is_what_sessions_vary_by():
 
 def test_runs_that_could_explain_it_take_nothing_off():
     """Three sessions that are apart by less than their runs are: that is no proof of no drift."""
-    found = noise([0.8, 1.2], [0.81, 1.21], [0.8, 1.22]).drift(SPEED)
+    found = noise([0.8, 1.2], [0.81, 1.21], [0.8, 1.22]).drift(SPEED, HOW)
     assert found is not None
     means = [(math.log(a) + math.log(b)) / 2 for a, b in [(0.8, 1.2), (0.81, 1.21), (0.8, 1.22)]]
     assert found.variance == pytest.approx(2 * float(np.var(means, ddof=1)))
@@ -44,22 +44,22 @@ def test_runs_that_could_explain_it_take_nothing_off():
 
 def test_two_sessions_do_not_tell_a_drift():
     """Nor does a line that was never run."""
-    assert noise([1.0, 1.1], [1.2, 1.3]).drift(SPEED) is None
-    assert noise(*[[1.0, 1.1]] * 5).drift(MEMORY) is None
+    assert noise([1.0, 1.1], [1.2, 1.3]).drift(SPEED, HOW) is None
+    assert noise(*[[1.0, 1.1]] * 5).drift(MEMORY, HOW) is None
 
 
 def test_offset_is_what_the_second_place_costs():
     """The later of two runs in turn is always 3 % slower: so much is no regression."""
     pairs = [[1.0, 1.03], [1.03, 1.0]] * 10
     flat = [value * (1 + 0.001 * (i % 3)) for i, value in enumerate(v for p in pairs for v in p)]
-    assert noise(flat).offset(SPEED) == pytest.approx(math.log(1.03), abs=0.004)
+    assert noise(flat).offset(SPEED, HOW) == pytest.approx(math.log(1.03), abs=0.004)
 
 
 def test_chance_is_no_offset():
     """What could be chance does not widen the margin."""
     draw = np.random.default_rng(1)
-    assert noise(list(np.exp(draw.normal(0, 0.02, 60)))).offset(SPEED) == 0.0
-    assert Noise(machine="here").offset(SPEED) == 0.0
+    assert noise(list(np.exp(draw.normal(0, 0.02, 60)))).offset(SPEED, HOW) == 0.0
+    assert Noise(machine="here").offset(SPEED, HOW) == 0.0
 
 
 def test_read_back(tmp_path: Path):
@@ -102,13 +102,16 @@ def test_a_value_of_nothing_is_refused(tmp_path: Path):
 
 def test_sessions_of_one_day_are_one():
     """Minutes later nothing has drifted yet."""
-    lines = [(Values(line=SPEED, values=(mean, mean * 1.001)),) for mean in (1.0, 1.1, 1.0, 1.2)]
+    lines = [
+        (Values(line=SPEED, setup=HOW, values=(mean, mean * 1.001)),)
+        for mean in (1.0, 1.1, 1.0, 1.2)
+    ]
     times = ("2026-01-01T10:00", "2026-01-01T10:05", "2026-01-02T10:00", "2026-01-03T10:00")
     found = Noise(machine="here")
     for started, line in zip(times, lines, strict=True):
-        found = found.with_session(Session(started=started, commit="c", lines=line))
-    drift = found.drift(SPEED)
+        found = found.with_sessions([Session(started=started, commit="c", lines=line)])
+    drift = found.drift(SPEED, HOW)
     assert drift is not None
     assert drift.freedom == 2
     first_two = Noise(machine="here", sessions=found.sessions[:3])
-    assert first_two.drift(SPEED) is None
+    assert first_two.drift(SPEED, HOW) is None

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reports.gate.baseline import Line
 from reports.gate.judge import Verdict
+from reports.gate.lines import Line
 from reports.gate.rules import MOST_PAIRS
 from reports.gate.staged import (
     FEWEST_PAIRS,
