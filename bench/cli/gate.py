@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bench.plan import Plan
     from bench.store import Store
     from reports.gate.baseline import Baseline
-    from reports.gate.judge import Verdict
+    from reports.gate.evidence import Verdict
     from reports.gate.noise import Noise
 
     Repeats = Callable[[Plan, Store, int], tuple[int, ...]]

@@ -14,14 +14,7 @@ from bench.gate.arms import Arm
 from bench.plan import run_name
 from bench.store import Store
 from reports.gate.baseline import Baseline, Measured, gather, made_in, measured
-from reports.gate.judge import (
-    Evidence,
-    Verdict,
-    changes,
-    evidence_of,
-    setup_of,
-    unforeseen,
-)
+from reports.gate.evidence import Evidence, Verdict, changes, evidence_of, setup_of, unforeseen
 from reports.gate.lines import Line
 from reports.gate.noise import Noise
 from reports.gate.rules import MOST_PAIRS

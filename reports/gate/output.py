@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from reports.gate.baseline import Baseline, Measured
-from reports.gate.judge import Verdict, Word
+from reports.gate.evidence import Verdict, Word
 from reports.gate.lines import Line
 from reports.gate.noise import Noise
 from reports.gate.rules import rule_of

@@ -12,18 +12,11 @@ from dataclasses import replace
 from typing import TypeVar
 
 from reports.gate.cycles import of_clocked_pairs
-from reports.gate.judge import (
-    Evidence,
-    Found,
-    Verdict,
-    decide,
-    detectable,
-    gained,
-    grain,
-    runs_needed,
-)
+from reports.gate.evidence import Evidence, Found, Verdict, grain
+from reports.gate.judge import decide, gained
 from reports.gate.lines import Line
 from reports.gate.rules import FALSE_ALARMS, FALSE_PASSES, MOST_PAIRS, SPEED, rule_of
+from reports.gate.samples import detectable, runs_needed
 from reports.statistics.certainty import exceeds, is_known
 from reports.statistics.intervals import Better
 from reports.statistics.losses import of_pairs

@@ -13,7 +13,7 @@ from bench.gate import turns
 from bench.gate.arms import Arm
 from bench.gate.turns import compare_arms
 from bench.store import Store
-from reports.gate.judge import Verdict
+from reports.gate.evidence import Verdict
 from reports.gate.lines import Line
 from reports.gate.noise import Noise
 from reports.gate.staged import FIRST_PAIRS

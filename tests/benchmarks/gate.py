@@ -17,7 +17,8 @@ from itertools import product
 import numpy as np
 
 from reports.gate.baseline import Baseline, Measured
-from reports.gate.judge import Evidence, Verdict, judge
+from reports.gate.evidence import Evidence, Verdict
+from reports.gate.judge import judge
 from reports.gate.lines import Line
 from reports.gate.noise import Noise, Session, Values
 from reports.gate.staged import (

@@ -27,7 +27,8 @@ from pytest_benchmark.utils import parse_compare_fail
 from scipy.stats import norm
 
 from reports.gate.baseline import Baseline
-from reports.gate.judge import FEWEST_RUNS, Evidence, Verdict, judge
+from reports.gate.evidence import FEWEST_RUNS, Evidence, Verdict
+from reports.gate.judge import judge
 from reports.gate.lines import Line
 from reports.gate.noise import Noise, Session, Values
 from reports.gate.staged import (

@@ -10,7 +10,8 @@ import pytest
 
 from reports.gate.baseline import Measured
 from reports.gate.cycles import DOUBT, of_clocked_pairs, of_clocked_runs, shares
-from reports.gate.judge import Verdict, judge
+from reports.gate.evidence import Verdict
+from reports.gate.judge import judge
 from reports.gate.noise import Noise, Session, Values
 from reports.gate.staged import Pair, evidence, pairs_to_make, verdicts
 from tests.benchmarks.gate import Gpu, in_turn_at_clocks, in_two_sessions

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from reports.gate.baseline import Measured, Missing
-from reports.gate.judge import Verdict, decide, judge
+from reports.gate.evidence import Verdict
+from reports.gate.judge import decide, judge
 from reports.gate.noise import Noise, Session, Values
 from reports.gate.rules import FALSE_ALARMS, FALSE_PASSES
 from reports.gate.staged import evidence

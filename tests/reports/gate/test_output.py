@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from reports.gate.judge import Verdict
+from reports.gate.evidence import Verdict
 from reports.gate.output import as_values, junit, ordered, summary, verdict_table, workflow_commands
 from reports.render.markdown import markdown_table
 from tests.reports.gate.measured import MEMORY, PLUG_IN, SPEED

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reports.gate.judge import Verdict
+from reports.gate.evidence import Verdict
 from reports.gate.lines import Line
 from reports.gate.rules import MOST_PAIRS
 from reports.gate.staged import (
