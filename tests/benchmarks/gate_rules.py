@@ -49,7 +49,7 @@ SETTINGS = ((0.005, 0.0), (0.01, OUTLIERS), (0.015, 0.0), (0.02, OUTLIERS))
 """Standard deviation of a run, as a share of its seconds, and the share of outliers."""
 WITHIN = 0.01
 """Of a step within its run."""
-DRIFTS = (0.0, 0.01, 0.03)
+DRIFTS = (0.0, 0.01, 0.03, 0.08)
 """Standard deviations of the difference of two sessions; all lines of a session share it."""
 STEPS = 50
 """Of a run."""
