@@ -96,7 +96,8 @@ def compare_arms(
             most=most,
         )
     told = [*map(pairing.or_lost, found), *unlike.values(), *_without_pairs(sides, pairs)]
-    return list(map(_Failed(sides).or_missing, told))
+    failed = _failed(sides)
+    return [_or_missing(each, failed.get(each.line.place)) for each in told]
 
 
 Pair = tuple[Measured, Measured]
@@ -234,16 +235,12 @@ def _without_pairs(sides: Sequence[Baseline], pairs: Container[Line]) -> Iterato
             yield replace(verdict, sentence="not in the base") if new else verdict
 
 
-class _Failed:
-    """What failed when the suite ran on either side: what is left of such a line proves nothing."""
+def _failed(sides: Sequence[Baseline]) -> dict[Line, str]:
+    """What failed when the suite ran on either side, and why."""
+    named = zip(("base", "candidate"), sides, strict=True)
+    return {each.place: f"{name}: {each.why}" for name, side in named for each in side.missing}
 
-    def __init__(self, sides: Sequence[Baseline]) -> None:
-        named = zip(("base", "candidate"), sides, strict=True)
-        self.why = {
-            each.place: f"{name}: {each.why}" for name, side in named for each in side.missing
-        }
 
-    def or_missing(self, verdict: Verdict) -> Verdict:
-        """The verdict, unless its stage failed."""
-        why = self.why.get(verdict.line.place)
-        return Verdict(line=verdict.line, word="MISSING", sentence=why) if why else verdict
+def _or_missing(verdict: Verdict, why: str | None) -> Verdict:
+    """The verdict, unless its stage failed: what is left of it proves nothing."""
+    return Verdict(line=verdict.line, word="MISSING", sentence=why) if why else verdict

@@ -22,8 +22,8 @@ LEVELS: list[float] = np.linspace(math.log(0.5), math.log(1e-12), 600).tolist()
 
 def reach(parts: Sequence[Part], probability: float) -> float:
     """How far from the mean the one-sided bound lies that is passed with this probability."""
-    normal = _quantile(math.inf, probability)
-    squares = (part.squared(_quantile(part.freedom, probability), normal) for part in parts)
+    normal = _square(math.inf, probability)
+    squares = (part.squared(_square(part.freedom, probability), normal) for part in parts)
     return math.sqrt(sum(squares))
 
 
@@ -46,11 +46,11 @@ def beyond(parts: Sequence[Part], lead: float) -> float:
     """Probability of a mean at least so far on one side of the truth, or 1 without a spread."""
     if not is_known(parts):
         return 1.0
-    quantiles = [(part, _quantiles(part.freedom)) for part in parts]
-    normal = _quantiles(math.inf)
+    squares = [(part, _squares(part.freedom)) for part in parts]
+    normal = _squares(math.inf)
 
     def reaches(level: int) -> float:
-        return math.sqrt(sum(part.squared(own[level], normal[level]) for part, own in quantiles))
+        return math.sqrt(sum(part.squared(own[level], normal[level]) for part, own in squares))
 
     above = bisect_left(range(len(LEVELS)), lead, key=reaches)
     if above in (0, len(LEVELS)):
@@ -61,12 +61,12 @@ def beyond(parts: Sequence[Part], lead: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _quantile(freedom: float, probability: float) -> float:
-    return -float(stdtrit(freedom, probability))
+def _square(freedom: float, probability: float) -> float:
+    return float(stdtrit(freedom, probability)) ** 2
 
 
 @lru_cache(maxsize=1024)
-def _quantiles(freedom: float) -> list[float]:
-    """Those at LEVELS."""
-    found: list[float] = stdtrit(freedom, np.exp(LEVELS)).tolist()
+def _squares(freedom: float) -> list[float]:
+    """Squared quantiles at LEVELS."""
+    found: list[float] = (stdtrit(freedom, np.exp(LEVELS)) ** 2).tolist()
     return found

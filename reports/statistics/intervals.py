@@ -53,9 +53,9 @@ class Part(NamedTuple):
     least: float = 0.0
     """What it cannot be less than, which is known: the part never counts for less."""
 
-    def squared(self, quantile: float, normal: float) -> float:
-        """The square of what it adds to a bound, by the quantiles of t and of certainty."""
-        return max(quantile**2 * self.variance, normal**2 * self.least)
+    def squared(self, square: float, normal: float) -> float:
+        """What it adds to a squared bound, by the squared quantiles of its t and the normal."""
+        return max(square * self.variance, normal * self.least)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +77,8 @@ class Spread:
         where there is one part (Banerjee, Sankhya 22, 1960). Satterthwaite's approximation covered
         0.93 where three seeds differed much, this 0.95 to 0.98.
         """
-        normal = _quantile(math.inf)
-        squares = (part.squared(_quantile(part.freedom), normal) for part in self.parts)
-        half = math.sqrt(sum(squares))
+        normal = _square(math.inf)
+        half = math.sqrt(sum(part.squared(_square(part.freedom), normal) for part in self.parts))
         # Items that all score alike, up to rounding, have no variance, and are no certainty.
         is_known = self.parts and (self.items is None or half > ROUNDING)
         return Estimate(
@@ -258,5 +257,6 @@ def gain(candidate: Scores, reference: Scores, better: Better) -> Estimate | Non
 
 
 @lru_cache(maxsize=1024)
-def _quantile(freedom: float) -> float:
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+def _square(freedom: float) -> float:
+    """Of the two-sided quantile."""
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) ** 2
