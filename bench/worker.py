@@ -82,7 +82,12 @@ def main(arguments: list[str]) -> int:
     finally:
         memory.close()
         shutil.rmtree(scratch, ignore_errors=True)
-    observed = {"started": started, "seconds": time.perf_counter() - clock, "pid": os.getpid()}
+    observed = {
+        "started": started,
+        "seconds": time.perf_counter() - clock,
+        "pid": os.getpid(),
+        "base": base,
+    }
     record = describe(stage, outcome, reason, observed, repeat=repeat).model_copy(
         update={
             "metrics": (*result.metrics, *memory.metrics) if outcome == "ok" else (),

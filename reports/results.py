@@ -404,10 +404,15 @@ def _read_stage(
         # What went through later is no failure any more.
         failed = [each for each in failed if each.repeat not in done]
         failed = [each for each in failed if wanted is None or each.repeat in wanted]
-    latest = max(failed, key=lambda each: str(each.observed.get("started", "")), default=None)
+    latest = max(failed, key=_telling, default=None)
     first = whole[0] if whole else latest
     planned = _with_kind(stage, first) if first else stage
     return StageRun(suite=suite, planned=planned, records=tuple(whole), attempt=latest)
+
+
+def _telling(failed: Record) -> tuple[bool, str]:
+    """The more the later; that a run was skipped only shows that another failed."""
+    return failed.outcome != "skipped", str(failed.observed.get("started", ""))
 
 
 class _Reader:

@@ -108,8 +108,10 @@ def save(
     else:
         planned = lay_out(suite, profile, sets, select, online=True)
         store = Store.create(results)
+        # Before hours are spent: it may be of another version.
+        noise = None if scores else _noise(store)
         found = _measured(planned, store, runs or RUNS, quiet=as_json)
-        found = found.of_scores() if scores else found.with_noise(_noise(store))
+        found = found.of_scores() if noise is None else found.with_noise(noise)
     _check_measured(found)
     write_replacing(baseline, found.to_bytes())
     if as_json:
@@ -180,11 +182,10 @@ def check(
         store = Store.create(results)
         # Scores are the same however often one trains.
         count = runs or (1 if was.only_scores else RUNS)
-        now, noise = _measured(planned, store, count, quiet=as_json), _noise(store)
+        noise = None if was.only_scores else _noise(store)
+        now = _measured(planned, store, count, quiet=as_json)
         now = now.of_scores() if was.only_scores else now
-        if was.noise and was.machine == now.machine:
-            noise = noise.with_sessions(was.noise.sessions)
-        verdicts = judge(was, now, noise)
+        verdicts = judge(was, now, _known(noise, was, now))
     commit = was.commit[:12] or "code of no known commit"
     _tell(verdicts, f"{now.suite} against {commit}", junit, as_json=as_json)
     _exit(verdicts, strict=strict)
@@ -301,6 +302,13 @@ def _check_source(suite: str | None, benchmarks: list[Path] | None, options: Seq
         )
     if benchmarks and options:
         raise BenchError(f"{options[0]} is of a suite; --from-benchmarks has none")
+
+
+def _known(noise: Noise | None, was: Baseline, now: Baseline) -> Noise | None:
+    """What was calibrated here and, on the machine of the baseline, what that holds."""
+    if noise and was.noise and was.machine == now.machine:
+        return noise.with_sessions(was.noise.sessions)
+    return noise
 
 
 def _check_suite(path: Path, was: Baseline, planned: Plan) -> None:

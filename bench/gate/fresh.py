@@ -42,13 +42,17 @@ def measure(
 
 
 def free_repeats(plan: Plan, store: Store, runs: int) -> tuple[int, ...]:
-    """The first repeats under which no stage of the plan has a record of other code.
+    """The first repeats under which nothing has a record of other code, or was made from one.
 
-    So what this code has run already counts.
+    So what this code has run already counts, if it went on from the first of these repeats.
     """
     here = made_by(facts())
-    free = (r for r in count() if all(_is_ours(store, s.digest, r, here) for s in plan.stages))
-    return tuple(islice(free, runs))
+
+    def is_free(repeat: int, base: int) -> bool:
+        return all(_is_ours(store, stage, repeat, base, here) for stage in plan.stages)
+
+    base = next(each for each in count() if is_free(each, each))
+    return tuple(islice((each for each in count(base) if is_free(each, base)), runs))
 
 
 def unused_repeats(plan: Plan, store: Store, runs: int) -> tuple[int, ...]:
@@ -74,9 +78,14 @@ def records_of(store: Store, plan: PlanFile, repeats: tuple[int, ...]) -> list[S
     return read_stages(store.root, plan, repeats, machine=this_machine().fingerprint)
 
 
-def _is_ours(store: Store, digest: str, repeat: int, here: str) -> bool:
-    path = _path(store, digest, repeat)
-    return not path.exists() or made_by(read_record(path).environment) == here
+def _is_ours(store: Store, stage: Stage, repeat: int, base: int, here: str) -> bool:
+    """Whether there is no record, or one of this code that went on from that base."""
+    path = _path(store, stage.digest, repeat)
+    if not path.exists():
+        return True
+    record = read_record(path)
+    is_of_base = not stage.needs or record.observed.get("base", 0) == base
+    return is_of_base and made_by(record.environment) == here
 
 
 def _path(store: Store, digest: str, repeat: int) -> Path:

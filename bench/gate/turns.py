@@ -95,7 +95,7 @@ def compare_arms(
             quality,
             most=most,
         )
-    told = [*map(pairing.or_lost, found), *unlike.values(), *_without_pairs(sides, pairs)]
+    told = map(pairing.or_lost, [*found, *unlike.values(), *_without_pairs(sides, pairs)])
     failed = _failed(sides)
     return [_or_missing(each, failed.get(each.line.place)) for each in told]
 
@@ -138,10 +138,10 @@ class _Pairing:
             self.repeat += 1
             for shared in [each for each, count in counts.items() if turn < count]:
                 base, candidate = self._pair(shared, is_turned=is_turned)
+                self.lines[shared].update(base, candidate)
                 # In their order: a set's is another in every process.
                 for line in filter(candidate.__contains__, base):
                     pairs[line].append((base[line], candidate[line]))
-                    self.lines[shared].add(line)
             self.said(f"pair {turn + 1} of {max(counts.values())}")
         return pairs
 
@@ -226,7 +226,7 @@ def _without_pairs(sides: Sequence[Baseline], pairs: Container[Line]) -> Iterato
     """Timed lines that could not be run in turn, and what the base does not have."""
     for each in sides[0].measured:
         if each.line.stage in TRAININGS and each.line not in pairs:
-            said = "the candidate has no such run, or it failed"
+            said = "no two runs in turn went through, or the candidate has no such stage"
             yield Verdict(line=each.line, word="MISSING", sentence=said)
     for verdict in unforeseen(*sides):
         if verdict.line not in pairs:

@@ -102,7 +102,7 @@ class Baseline(BaseModel):
 
     model_config = CLOSED
 
-    version: Literal[1] = Field(alias="schema")
+    version: Literal[2] = Field(alias="schema")
     suite: str
     profile: str | None
     commit: str
@@ -216,7 +216,7 @@ def gather(
             for line, once in measured(run.planned, record, made).items():
                 lines.setdefault(line, []).append(once)
     return Baseline(
-        schema=1,
+        schema=SCHEMA,
         suite=suite,
         profile=profile,
         commit=next(reversed(commits), ""),

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from reports.errors import ReportError
 from reports.flat import flat
 from reports.gate.baseline import BENCHMARK, Baseline, Measured, Run
+from reports.gate.kept import SCHEMA
 from reports.gate.lines import Line
 from reports.record import canonical
 
@@ -100,7 +101,7 @@ def read_benchmarks(paths: Sequence[Path]) -> Baseline:
     runs = [file for _, file in files]
     commit, described = runs[0].commit_info.id, runs[0].machine_info.model_dump()
     return Baseline(
-        schema=1,
+        schema=SCHEMA,
         suite=SUITE,
         profile=None,
         commit="" if commit in NO_COMMIT else commit,

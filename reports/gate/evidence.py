@@ -15,12 +15,13 @@ from reports.gate.cycles import Clocked, of_clocked_runs
 from reports.gate.lines import Line
 from reports.gate.noise import Noise
 from reports.gate.rules import SPEED, Rule, rule_of
+from reports.statistics.answers import Answers
 from reports.statistics.certainty import exceeds, reach
 from reports.statistics.intervals import Part, Scores, Spread
 from reports.statistics.losses import (
-    Answers,
     answer_alike,
     is_identical,
+    logarithms,
     loss_of,
     of_runs,
     of_trainings,
@@ -83,6 +84,8 @@ class Evidence:
 
     def bound(self, probability: float, sign: int = 1) -> float:
         """The loss is above it (below with sign -1) with this probability."""
+        if self.exact is not None:
+            return self.exact.bound(probability, sign)
         ends = (sign * each.mean + reach(each.parts, probability) for each in self.spreads)
         return sign * max(ends)
 
@@ -183,6 +186,8 @@ def _of_scores(was: Measured, is_now: Measured, rule: Rule) -> Found:
         items = len(next(iter(sides[0].by_item.values())))
         same = f"all {items:,} items of {len(sides[0].values)} evaluations have the same score"
         return Verdict(line=line, word="PASS", sentence=same, loss=0.0, detectable=0.0)
+    if rule.is_ratio:
+        sides = (logarithms(sides[0]), logarithms(sides[1]))
     is_again = _same_weights(was, is_now)
     # Where nothing was trained in between, the items are all that is left to chance. On one machine
     # a training repeats to the last digit; on others the same seed is another draw.
@@ -190,8 +195,6 @@ def _of_scores(was: Measured, is_now: Measured, rule: Rule) -> Found:
     spread = (loss_of if is_paired else of_trainings)(*sides, was.better)
     if spread is None or not spread.parts:
         return unknown(line, "one training a side says nothing of others; add seeds", more=2)
-    if rule.is_ratio:
-        spread = _relative(spread, sum(sides[0].values.values()) / len(sides[0].values))
     of_seeds = 0 if None in sides[0].values else 1 if is_paired else 2
     return Evidence(
         line=line,
@@ -219,15 +222,6 @@ def _exact(was: Measured, before: Scores, after: Scores) -> Answers | None:
         return None
     seeds = list(before.by_item)
     return Answers.of(*(np.stack([side.by_item[s] for s in seeds]) for side in (before, after)))
-
-
-def _relative(spread: Spread, scale: float) -> Spread:
-    """A difference as the logarithm of a ratio, to first order."""
-    square = scale**2
-    parts = tuple(
-        Part(part.variance / square, part.freedom, part.least / square) for part in spread.parts
-    )
-    return replace(spread, mean=math.log1p(max(spread.mean / scale, -0.99)), parts=parts)
 
 
 def unknown(line: Line, sentence: str, *, more: int | None = None) -> Verdict:

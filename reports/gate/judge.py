@@ -61,11 +61,13 @@ def _worse(evidence: Evidence) -> float:
     if evidence.exact is None:
         return _beyond(evidence, 1)
     # The exact test is against no loss at all, and a loss within the margin is none.
-    return evidence.exact.probability if evidence.spread.mean > evidence.margin else 1.0
+    return evidence.exact.probability() if evidence.spread.mean > evidence.margin else 1.0
 
 
 def _better(evidence: Evidence) -> float:
-    return _beyond(evidence, -1)
+    if evidence.exact is None:
+        return _beyond(evidence, -1)
+    return evidence.exact.probability(-1) if -evidence.spread.mean > evidence.margin else 1.0
 
 
 def _beyond(evidence: Evidence, sign: int) -> float:
@@ -94,8 +96,8 @@ def _verdict(evidence: Evidence, worse: float, better: float, level: float) -> V
     if evidence.spread.n == 1 and not evidence.spread.parts:
         return unknown(evidence.line, "one pair says nothing of the spread", more=FEWEST_RUNS - 1)
     if evidence.exact is None and not is_known(evidence.spread.parts):
-        said = f"all {evidence.unit} show one and the same loss, which is no measurement"
-        return unknown(evidence.line, f"{said} of their spread")
+        said = f"all {evidence.unit} are alike to the last digit, on one side or as a ratio"
+        return unknown(evidence.line, f"{said}: that was not measured")
     smallest = detectable(evidence, level)
     highest = evidence.bound(FALSE_PASSES)
     between = f"between {rule.text(evidence.bound(FALSE_PASSES, -1))} and {rule.text(highest)}"
@@ -143,7 +145,8 @@ def _proof(evidence: Evidence, worse: float) -> str:
     """What convicted a line, in words: the bound beyond its margin, or the answers."""
     answers = evidence.exact
     if answers is not None:
-        return f": {answers.lost:,} of {answers.count:,} answers lost, {answers.won:,} won"
+        count = answers.items * answers.seeds
+        return f": {answers.lost:,} of {count:,} answers lost, {answers.won:,} won"
     # So often its own bound may err, as there are other lines.
     bound = evidence.bound(FALSE_ALARMS * _worse(evidence) / worse, -1)
     return f", by {evidence.rule.text(bound)} at least"

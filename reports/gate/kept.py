@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from reports.errors import ReportError
 
-SCHEMA = 1
+SCHEMA = 2
 """Of all of them."""
 Kept = TypeVar("Kept", bound=BaseModel)
 
@@ -37,7 +37,10 @@ def read_kept(path: Path, model: type[Kept], what: str) -> Kept:
         raise ReportError(f"{path}: not a {what} ({error})") from None
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
-        raise ReportError(f"{path}: {what} schema {schema!r}; this version reads {SCHEMA}")
+        raise ReportError(
+            f"{path}: {what} schema {schema!r}; this version reads {SCHEMA}: "
+            "remove it and make it again"
+        )
     try:
         return model.model_validate(content)
     except ValidationError as error:

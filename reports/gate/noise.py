@@ -55,7 +55,7 @@ class Noise(BaseModel):
 
     model_config = CLOSED
 
-    version: Literal[1] = Field(default=1, alias="schema")
+    version: Literal[2] = Field(default=2, alias="schema")
     machine: str
     sessions: tuple[Session, ...] = ()
 

@@ -16,7 +16,7 @@ from reports.gate.evidence import Evidence, Found, Verdict, grain
 from reports.gate.judge import decide, gained
 from reports.gate.lines import Line
 from reports.gate.rules import FALSE_ALARMS, FALSE_PASSES, MOST_PAIRS, SPEED, rule_of
-from reports.gate.samples import detectable, runs_needed
+from reports.gate.samples import detectable, runs_to_see
 from reports.statistics.certainty import exceeds, is_known
 from reports.statistics.intervals import Better
 from reports.statistics.losses import of_pairs
@@ -135,7 +135,7 @@ def _needed(spread: Evidence, first: Evidence, lines: int, most: int) -> int:
     loss = max(first.rule.limit_loss, first.spread.mean / 2)
     if detectable(spread, level) <= loss:
         return 0
-    return min(runs_needed(spread, level, loss) or most, most)
+    return min(runs_to_see(spread, level, loss) or most, most)
 
 
 def verdicts(

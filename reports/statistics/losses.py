@@ -8,13 +8,10 @@ off, a fifth at either end (Yuen 1974), for one in twenty is slow for reasons of
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
-from scipy.stats import binom
 
 from reports.statistics.intervals import (
     Better,
@@ -27,13 +24,8 @@ from reports.statistics.intervals import (
     mean_squares,
 )
 
-Counts = npt.NDArray[np.int64]
-"""One whole number an item."""
 TRIMMED = 0.2
 """Share of the runs that is cut off at either end."""
-HALF = 0.5
-MANY = 1000
-"""Losses of which, none being won, a dozen are seen at any level that is asked for."""
 FEWEST_TRIMMED = 6
 """With fewer runs nothing is cut off: too little would be left to know their spread by."""
 
@@ -122,67 +114,14 @@ def of_trainings(baseline: Scores, candidate: Scores, better: Better) -> Spread 
     return Spread(mean=change, parts=tuple(parts), n=seeds[1], items=items)
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """Right and wrong answers of the same weights scored twice, with an exact test of their loss.
-
-    Of one seed it is McNemar's. Several seeds may turn alike on one item, so an item counts once:
-    were nothing changed, what all seeds lost of it might as well have been won (sign flips).
-    """
-
-    changes: Counts
-    """By item, how many seeds answered it rightly and do no more, less those that do since."""
-    seeds: int
-
-    @classmethod
-    def of(cls, before: Items, after: Items) -> Answers:
-        """Of scores of shape (seeds, items); right is 1 and wrong 0 but for rounding."""
-        return cls(((before > HALF).astype(int) - (after > HALF)).sum(0), len(before))
-
-    @property
-    def lost(self) -> int:
-        """Answers that are right no more."""
-        return int(self.changes[self.changes > 0].sum())
-
-    @property
-    def won(self) -> int:
-        """Answers that were not right before."""
-        return -int(self.changes[self.changes < 0].sum())
-
-    @property
-    def count(self) -> int:
-        """All answers of a side."""
-        return len(self.changes) * self.seeds
-
-    @property
-    def probability(self) -> float:
-        """Of such a loss or a larger one were losses and gains as likely."""
-        return _flipped(self.changes)
-
-    def smallest(self, level: float) -> float:
-        """The smallest loss with less than this probability, as many being won as now.
-
-        A fraction of all answers, each loss on an item of its own; above 1 where there are too few.
-        """
-        won = self.changes[self.changes < 0]
-
-        def is_seen(lost: int) -> bool:
-            return _flipped(np.concatenate([won, np.ones(lost, dtype=int)])) < level
-
-        numbers = range(self.won, MANY + 2 * self.won)
-        return (numbers[bisect_left(numbers, True, key=is_seen)] - self.won) / self.count
-
-
-def _flipped(changes: Counts) -> float:
-    """Probability of a sum at least as large if the sign of every change were drawn anew."""
-    chances = np.ones(1)
-    sizes, counts = np.unique(np.abs(changes[changes != 0]), return_counts=True)
-    for size, count in zip(sizes, counts, strict=True):
-        signs = np.zeros(2 * size * count + 1)
-        signs[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
-        chances = np.convolve(chances, signs)
-    least = int(changes.sum() + np.abs(changes).sum())
-    return min(1.0, float(chances[least:].sum()))
+def logarithms(scores: Scores) -> Scores:
+    """Of perplexities: the nats, by seed and by item."""
+    by_item = {
+        seed: each / scores.values[seed] - 1 + math.log(scores.values[seed])
+        for seed, each in scores.by_item.items()
+    }
+    values = {seed: math.log(value) for seed, value in scores.values.items()}
+    return replace(scores, values=values, by_item=by_item)
 
 
 def answer_alike(baseline: Scores, candidate: Scores) -> bool:

@@ -15,6 +15,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from reports.gate.baseline import Baseline
+from reports.gate.noise import Noise, Session, Values
 from reports.record import read_record
 from tests.bench.command import ROOT, offsite_bench
 
@@ -162,6 +164,31 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert str(tmp_path / place) in done.stderr
+
+
+def calibrated(content: dict[str, Any]) -> None:
+    """As saved on a machine that was calibrated on four days, and hardly drifts."""
+    measured = Baseline.model_validate(content).measured
+    timed = [each for each in measured if each.line.stage != "evaluate"]
+    sessions = []
+    for day, mean in enumerate((1.0, 1.001, 0.999, 1.0005)):
+        lines = tuple(
+            Values(line=each.line, setup=each.measured_how, values=(mean, mean * 1.001))
+            for each in timed
+        )
+        sessions.append(Session(started=f"2026-01-0{day + 1}", commit="c", lines=lines))
+    noise = Noise(machine=content["machine"], sessions=tuple(sessions))
+    content["noise"] = noise.model_dump(mode="json", by_alias=True)
+
+
+def test_a_baseline_brings_the_noise_of_its_machine(check: Callable[..., Any]):
+    """Beside results that were never calibrated: the drift is known all the same."""
+    told = []
+    for change in (lambda content: None, calibrated):
+        verdicts = json.loads(check(change, "--json").stdout)
+        speed = [each for each in verdicts if each["metric"] == "throughput_samples"]
+        told.append(["may drift as much" in each["reason"] for each in speed])
+    assert told == [[True, True], [False, False]]
 
 
 def of_scores(content: dict[str, Any]) -> None:

@@ -223,3 +223,15 @@ def test_a_stage_that_is_new_is_not_judged(arms: list[Arm]):
     found = compare_arms(arms, Noise(machine=MACHINE), lambda line: None)
     (new,) = (each for each in found if each.line.tuning == "lora")
     assert (new.word, new.sentence) == ("INCONCLUSIVE", "not in the base")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_side_whose_runs_in_turn_all_fail_is_named(
+    arms: list[Arm], monkeypatch: pytest.MonkeyPatch, which: int
+):
+    """The suite went through on both sides before."""
+    (path,) = (arms[0].store / "records").glob("*/*.json")
+    monkeypatch.setattr(FakeExecutor, "broken", (path.name.partition(".")[0], which))
+    found = compared(arms)
+    name = ("base", "candidate")[which]
+    assert (found.word, found.sentence) == ("MISSING", f"6 of 6 runs of the {name} failed")

@@ -244,6 +244,9 @@ def test_a_repeat_that_failed_keeps_its_reason(store: SyntheticStore):
     for repeat, reason in {0: "went through later", 1: "too large", 3: "not asked for"}.items():
         failed = store.record(digest, "tune", outcome="oom_host", reason=reason, repeat=repeat)
         store.save_attempt(failed, name=str(repeat))
+    skipped = {"outcome": "skipped", "reason": "1 was oom_host", "repeat": 2}
+    later = {"observed": {"started": "2026-01-02T00:00:00Z"}}
+    store.save_attempt(store.record(digest, "tune", **skipped, **later), name="2")
     plan = read_plan(store.save_plan())
     (run,) = read_stages(store.root, plan)
     assert ([each.repeat for each in run.records], run.failure) == ([0], "oom_host: too large")

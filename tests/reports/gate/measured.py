@@ -96,7 +96,7 @@ def baseline(
 ) -> Baseline:
     """All of a suite."""
     return Baseline(
-        schema=1,
+        schema=2,
         suite="s",
         profile=None,
         commit="c0ffee",

@@ -42,7 +42,8 @@ def test_a_baseline_is_read_back(saved: Baseline, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"schema": 2}, "baseline schema 2; this version reads 1"),
+        ({"schema": 3}, "baseline schema 3; this version reads 2"),
+        ({"schema": 1}, "baseline schema 1; this version reads 2: remove it and make it again"),
         ({"schema": None}, "baseline schema None"),
         ({"measured": [{"line": 3}]}, "measured.0.line"),
         ({"surprise": 1}, "surprise"),

@@ -26,6 +26,14 @@ from tests.reports.gate.measured import (
 )
 from tests.reports.statistics.simulated import answers
 
+EXACT = [
+    (500, 1, "INCONCLUSIVE"),
+    (500, 12, "INCONCLUSIVE"),
+    (500, 13, "REGRESSED"),
+    (2000, 1, "PASS"),
+    (2000, 13, "REGRESSED"),
+]
+"""Items, how many of them are lost, and what is said of it."""
 STEADY = [100.0, 101.0, 99.5, 100.5, 99.0, 100.2, 100.8, 99.7]
 
 
@@ -161,21 +169,35 @@ def test_seeds_of_the_same_weights_speak_together():
     assert one.word == "INCONCLUSIVE"
 
 
-def test_what_an_exact_test_cannot_see_does_not_pass():
-    """Of 17 lines 13 answers have to be lost, 2.6 points of 500: too few items for 2 points."""
+@pytest.mark.parametrize(("items", "lost", "word"), EXACT)
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_an_exact_test_says_what_it_can_see(items: int, lost: int, word: str, seeds: int):
+    """Of 17 lines 13 items have to be lost, 2.6 points of 500: too few to rule 2 points out.
+
+    Seeds that lose the same items are no further evidence.
+    """
+    before = np.ones((seeds, items))
+    sides: list[list[Measured]] = [[], []]
+    for number in range(17):
+        after = before.copy()
+        after[:, : lost if number == 0 else 1] = 0
+        line = PLUG_IN.model_copy(update={"task": str(number)})
+        for side, given in zip(sides, (before, after), strict=True):
+            side.append(answered(given, line, weights="w"))
+    found, *_ = judge(baseline(*sides[0]), baseline(*sides[1]))
+    assert found.word == word, found.sentence
+    assert found.detectable is not None
+    assert (found.detectable > 0.02) == (items == 500)
+    if word == "INCONCLUSIVE":
+        assert "items would decide, not 500" in found.sentence
+
+
+def test_better_answers_of_the_same_weights_are_improved():
+    """The scoring got better: the same test the other way round."""
     before, after = np.ones((1, 500)), np.ones((1, 500))
-    lines = [PLUG_IN.model_copy(update={"task": str(number)}) for number in range(17)]
-    for lost in (1, 12, 13):
-        after[0, :lost] = 0
-        was = baseline(*(answered(before, line, weights="w") for line in lines))
-        others = [answered(before, line, weights="w") for line in lines[1:]]
-        others = [
-            each.model_copy(update={"runs": (each.runs[0].model_copy(update={"weights": "v"}),)})
-            for each in others
-        ]
-        found, *_ = judge(was, baseline(answered(after, lines[0], weights="w"), *others))
-        assert found.detectable is not None
-        assert found.word == ("REGRESSED" if lost > 8 else "PASS")
+    before[0, :30] = 0
+    found = verdict(answered(before, weights="w"), answered(after, weights="w"))
+    assert found.word == "IMPROVED"
 
 
 def test_seeds_that_lose_alike_do_not_pass():
@@ -205,12 +227,16 @@ def test_an_untrained_setting_is_judged_by_its_items():
     assert verdict(once(0.0), once(0.0)).word == "PASS"
 
 
-def test_a_higher_perplexity_regressed():
-    """Five per cent more, paired block by block."""
+@pytest.mark.parametrize("factor", [1.05, 2.0, 20.0, 1000.0])
+def test_a_higher_perplexity_regressed(factor: float):
+    """Five per cent more or a thousand times as much, paired block by block."""
     draw = np.random.default_rng(4)
     nats = 3 + draw.normal(0, 0.5, 300) + draw.normal(0, 0.01, (3, 300))
     again = nats + draw.normal(0, 0.01, nats.shape)
-    assert verdict(read(nats), read(again + 0.05)).word == "REGRESSED"
+    worse = again + math.log(factor) * (1 + draw.normal(0, 0.15, nats.shape))
+    found = verdict(read(nats), read(worse))
+    assert found.word == "REGRESSED"
+    assert found.loss == pytest.approx(math.log(factor), rel=0.03)
     assert verdict(read(nats), read(again)).word == "PASS"
 
 
@@ -255,7 +281,7 @@ def test_as_many_runs_as_it_asks_for_decide(runs: int):
         again = verdict(timed(before), timed(list(draw.normal(100, 1.5, count))), noise)
         decided += again.word == "PASS"
     assert asked > 30
-    assert decided > 0.8 * asked
+    assert decided > 0.75 * asked
     assert (anew > 0) == (runs == 5)
 
 

@@ -74,9 +74,9 @@ def test_read_back(tmp_path: Path):
     ("text", "says"),
     [
         ("{", "not a noise model"),
-        ("{}", "schema None; this version reads 1"),
-        ('{"schema": 2}', "schema 2; this version reads 1"),
-        ('{"schema": 1, "machine": 3}', "machine: "),
+        ("{}", "schema None; this version reads 2"),
+        ('{"schema": 1}', "schema 1; this version reads 2: remove it and make it again"),
+        ('{"schema": 2, "machine": 3}', "machine: "),
     ],
 )
 def test_what_is_no_noise_model_is_refused(tmp_path: Path, text: str, says: str):
@@ -98,6 +98,16 @@ def test_a_value_of_nothing_is_refused(tmp_path: Path):
     path.write_text(noise([1.0, 1.1]).to_bytes().decode().replace("1.1", "0.0"))
     with pytest.raises(ReportError, match="greater than 0"):
         read_noise(path, "here")
+
+
+def test_nothing_is_known_of_a_line_that_was_measured_otherwise():
+    """Of another batch size neither the drift nor the offset."""
+    draw = np.random.default_rng(2)
+    found = noise(*(list(np.exp(draw.normal(0, 0.02, 20) + [0, 0.1, 0.1, 0] * 5)) for _ in range(4)))
+    assert found.drift(SPEED, HOW) is not None
+    assert found.offset(SPEED, HOW) > 0
+    assert (found.drift(SPEED, "another"), found.offset(SPEED, "another")) == (None, 0.0)
+    assert (found.count(SPEED, "another"), found.within(SPEED, "another")) == (0, None)
 
 
 def test_sessions_of_one_day_are_one():

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from itertools import product
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, ttest_1samp, ttest_ind
+from scipy.stats import ttest_1samp, ttest_ind
 
+from reports.items import pack_items, scores_by_item
 from reports.statistics.certainty import exceeds
 from reports.statistics.intervals import Scores
 from reports.statistics.losses import (
-    Answers,
     answer_alike,
     is_identical,
+    logarithms,
     loss_of,
     of_pairs,
     of_runs,
@@ -145,45 +145,23 @@ def test_one_training_a_side_says_nothing_of_others():
     assert found.mean == pytest.approx(0.105)
 
 
-def test_answers_that_are_right_no_more():
-    """20 lost and 4 won of 1,000: McNemar's exact test, one-sided."""
-    before, after = np.zeros((1, 1000)), np.zeros((1, 1000))
-    before[0, :20], after[0, 20:24] = 1.0, 1.0
-    expected = binomtest(20, 24, 0.5, alternative="greater").pvalue
-    found = Answers.of(before, after)
-    assert (found.lost, found.won, found.count) == (20, 4, 1000)
-    assert found.probability == pytest.approx(expected)
-    assert Answers.of(after, before).probability == pytest.approx(
-        binomtest(4, 24, 0.5, alternative="greater").pvalue
-    )
-    assert Answers.of(before, before).probability == 1.0
-
-
-def test_answers_of_several_seeds_count_by_item():
-    """Every way to draw the signs anew, one by one; three seeds that turn together are one turn."""
-    draw = np.random.default_rng(6)
-    before, after = draw.integers(0, 2, (2, 3, 8)).astype(float)
-    changes = (before - after).sum(0)
-    drawn = [float(np.dot(signs, np.abs(changes))) for signs in product((1, -1), repeat=8)]
-    expected = np.mean([each >= changes.sum() for each in drawn])
-    assert Answers.of(before, after).probability == pytest.approx(expected)
-    together = np.ones((3, 50))
-    together[:, :7] = 0
-    assert Answers.of(np.ones((3, 50)), together).probability == pytest.approx(2**-7)
-
-
-def test_the_smallest_loss_that_an_exact_test_sees():
-    """Eight more lost than won, at 1 in 200; with what was won at most so many more."""
-    before, after = np.ones((1, 500)), np.ones((1, 500))
-    after[0, 0] = 0
-    assert Answers.of(before, after).smallest(1 / 200) == 8 / 500
-    before[0, 1:4] = 0
-    found = Answers.of(before, after)
-    lost = found.won + round(found.smallest(1 / 200) * 500)
-    tails = [
-        binomtest(n, n + 3, 0.5, alternative="greater").pvalue < 1 / 200 for n in (lost - 1, lost)
-    ]
-    assert tails == [False, True]
+def test_a_perplexity_that_explodes_is_compared_in_nats():
+    """Items and seeds as they are packed: a factor is a difference, however large."""
+    draw = np.random.default_rng(7)
+    nats = 3 + draw.normal(0, 0.5, (2, 50))
+    for factor in (1.1, 20.0, 1e6):
+        sides = []
+        for each in (nats, nats + math.log(factor)):
+            values = {seed: float(np.exp(row.mean())) for seed, row in enumerate(each)}
+            items = {
+                seed: pack_items([str(n) for n in range(50)], row.tolist())
+                for seed, row in enumerate(each)
+            }
+            sides.append(logarithms(scores_by_item("perplexity", values, items)))
+        found = loss_of(sides[0], sides[1], "lower")
+        assert found is not None
+        assert found.mean == pytest.approx(math.log(factor))
+        assert found.estimate.half_width == pytest.approx(0.0, abs=1e-6)
 
 
 def test_identical_means_every_item_of_every_seed():
