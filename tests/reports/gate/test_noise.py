@@ -103,7 +103,8 @@ def test_a_value_of_nothing_is_refused(tmp_path: Path):
 def test_nothing_is_known_of_a_line_that_was_measured_otherwise():
     """Of another batch size neither the drift nor the offset."""
     draw = np.random.default_rng(2)
-    found = noise(*(list(np.exp(draw.normal(0, 0.02, 20) + [0, 0.1, 0.1, 0] * 5)) for _ in range(4)))
+    turns = np.array([0, 0.1, 0.1, 0] * 5)
+    found = noise(*(list(np.exp(draw.normal(turns, 0.02))) for _ in range(4)))
     assert found.drift(SPEED, HOW) is not None
     assert found.offset(SPEED, HOW) > 0
     assert (found.drift(SPEED, "another"), found.offset(SPEED, "another")) == (None, 0.0)
