@@ -48,6 +48,7 @@ Runs = Annotated[
     int | None,
     typer.Option(
         "--runs",
+        metavar="N",
         min=1,
         show_default=str(RUNS),
         help="How often what is timed is run, each a process.",
@@ -198,7 +199,9 @@ def calibrate(
     profile: Profile = None,
     sets: Sets = None,
     select: Select = None,
-    runs: Annotated[int, typer.Option("--runs", min=4, help="Runs of every timed stage.")] = 20,
+    runs: Annotated[
+        int, typer.Option("--runs", metavar="N", min=4, help="Runs of every timed stage.")
+    ] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Run the same code again and again, to learn how noisy this machine is.
@@ -251,7 +254,8 @@ def ab(
     sets: Sets = None,
     select: Select = None,
     pairs: Annotated[
-        int, typer.Option("--pairs", min=20, help="At most so many fresh pairs of a line.")
+        int,
+        typer.Option("--pairs", metavar="N", min=20, help="At most so many fresh pairs of a line."),
     ] = MOST_PAIRS,
     strict: Strict = False,
     junit: Junit = None,
@@ -324,7 +328,7 @@ def _check_suite(path: Path, was: Baseline, planned: Plan) -> None:
         for suite, profile in ((was.suite, was.profile), (planned.suite, planned.profile))
     ]
     if names[0] != names[1]:
-        raise BenchError(f"{path} is a baseline of {names[0]}, not of {names[1]}; name that one")
+        raise BenchError(f"{path} is a baseline of {names[0]}, not of {names[1]}; give the same")
 
 
 def _check_place(path: Path | None) -> None:

@@ -184,7 +184,9 @@ def _of_scores(was: Measured, is_now: Measured, rule: Rule) -> Found:
     sides = (was.scores(), is_now.scores())
     if is_identical(*sides):
         items = len(next(iter(sides[0].by_item.values())))
-        same = f"all {items:,} items of {len(sides[0].values)} evaluations have the same score"
+        times = len(sides[0].values)
+        which = f"all {items:,} items" + f" of {times} seeds" * (times > 1)
+        same = f"{which} have the same score"
         return Verdict(line=line, word="PASS", sentence=same, loss=0.0, detectable=0.0)
     if rule.is_ratio:
         sides = (logarithms(sides[0]), logarithms(sides[1]))

@@ -137,7 +137,8 @@ def _items(measured: Measured) -> str:
 
 def _mean(measured: Measured) -> str:
     mean = sum(run.value for run in measured.runs) / len(measured.runs)
-    return f"{mean:,.4g} {measured.unit}"
+    unit = "" if measured.unit == "1" else f" {measured.unit}"
+    return f"{mean:,.4g}{unit}"
 
 
 def _percent(deviation: float | None) -> Cell:
