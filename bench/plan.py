@@ -137,6 +137,17 @@ def run_name(digest: str, repeat: int, base: int = 0) -> str:
     return ".".join((digest, *map(str, numbers)))
 
 
+def read_run_name(name: str) -> tuple[str, int, int]:
+    """Digest, repeat and base of what `run_name` made.
+
+    >>> read_run_name("c0ffee"), read_run_name("c0ffee.7.5")
+    (('c0ffee', 0, 0), ('c0ffee', 7, 5))
+    """
+    digest, *numbers = name.split(".")
+    repeat, base = (*map(int, numbers), 0, 0)[:2]
+    return digest, repeat, base
+
+
 def read_plan(content: bytes) -> Plan:
     """The plan in bytes that `Plan.to_bytes` made."""
     values = json.loads(content)

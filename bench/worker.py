@@ -26,7 +26,7 @@ from pathlib import Path
 from bench import preflight
 from bench.environment import this_machine
 from bench.measure.memory import MemoryMeter
-from bench.plan import Stage, read_plan
+from bench.plan import Stage, read_plan, read_run_name
 from bench.stages import KINDS
 from bench.stages.outcome import FAILED, describe
 from bench.stages.work import StageResult, Work, write_rows
@@ -46,8 +46,7 @@ OUT_OF_HOST_MEMORY = re.compile(
 def main(arguments: list[str]) -> int:
     """Do the stage; returns the exit status."""
     results, plan_name, run = arguments
-    digest, *numbers = run.split(".")
-    repeat, base = (*map(int, numbers), 0, 0)[:2]
+    digest, repeat, base = read_run_name(run)
     store = Store.open(Path(results))
     plan = read_plan(store.read_plan(plan_name))
     if run == preflight.STAGE:

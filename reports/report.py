@@ -145,7 +145,7 @@ def counted(runs: Sequence[StageRun]) -> Counts:
     return Counts(
         planned=len(runs),
         ok=sum(bool(run.records) for run in runs),
-        failed=sum(bool(run.found) and not run.records for run in runs),
+        failed=sum(run.is_failed for run in runs),
         missing=sum(not run.found for run in runs),
     )
 

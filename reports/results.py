@@ -201,6 +201,11 @@ class StageRun:
         return self.records or ((self.attempt,) if self.attempt else ())
 
     @property
+    def is_failed(self) -> bool:
+        """Whether it was tried, and nothing succeeded."""
+        return self.attempt is not None and not self.records
+
+    @property
     def failure(self) -> str:
         """Outcome and reason of that failure; empty where there is none."""
         return f"{self.attempt.outcome}: {self.attempt.reason}" if self.attempt else ""

@@ -52,7 +52,8 @@ def free_repeats(plan: Plan, store: Store, runs: int) -> tuple[int, ...]:
         return all(_is_ours(store, stage, repeat, base, here) for stage in plan.stages)
 
     base = next(each for each in count() if is_free(each, each))
-    return tuple(islice((each for each in count(base) if is_free(each, base)), runs))
+    more = (each for each in count(base + 1) if is_free(each, base))
+    return (base, *islice(more, runs - 1))
 
 
 def unused_repeats(plan: Plan, store: Store, runs: int) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from reports.gate.noise import Noise
 from reports.gate.rules import MOST_PAIRS
 from reports.gate.staged import FIRST_PAIRS, evidence, in_rounds
 from reports.record import TRAININGS, Record, read_record
-from reports.results import PlanFile, PlannedStage, read_plan, read_stages
+from reports.results import PlanFile, PlannedStage, StageRun, read_plan, read_stages
 
 Said = Callable[[str], None]
 """Told what happens."""
@@ -35,8 +35,10 @@ class Side:
     plan_name: str
     plan: PlanFile
     executor: LocalExecutor
+    runs: tuple[StageRun, ...]
+    """What the suite's run left."""
     made: Mapping[str, Record]
-    """By stage one record of the suite's run: what else a stage was made with."""
+    """By stage one record of it: what else a stage was made with."""
 
     def run(self, stage: PlannedStage, repeat: int) -> Mapping[Line, Measured]:
         """Run a stage once more: its lines with that run; nothing where it failed."""
@@ -51,10 +53,9 @@ class Side:
 
     def measured(self) -> Baseline:
         """What the suite left."""
-        runs = read_stages(self.store.root, self.plan)
-        machines = sorted({record.machine for run in runs for record in run.records})
+        machines = sorted({record.machine for run in self.runs for record in run.records})
         return gather(
-            runs,
+            self.runs,
             suite=self.plan.suite,
             profile=self.plan.profile,
             machine=next(iter(machines), ""),
@@ -191,12 +192,14 @@ def _side(arm: Arm, stack: ExitStack) -> Side:
     if newest is None:
         raise NothingToShow(f"{arm.name} ({arm.commit[:12]}) left no plan in {arm.store}")
     plan = read_plan(newest)
+    runs = tuple(read_stages(store.root, plan))
     return Side(
         arm=arm,
         store=store,
         plan_name=newest.stem,
         plan=plan,
-        made=made_in(read_stages(store.root, plan)),
+        runs=runs,
+        made=made_in(runs),
         executor=stack.enter_context(LocalExecutor(arm.python)),
     )
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reports.statistics.certainty import reach
-from reports.statistics.intervals import ROUNDING, Better, Items, Part, Spread
+from reports.statistics.intervals import ROUNDING, Better, Items, Part, Spread, reach
 from reports.statistics.losses import of_pairs, of_runs
 
 DOUBT = 1e-6

@@ -16,8 +16,8 @@ from reports.gate.lines import Line
 from reports.gate.noise import Noise
 from reports.gate.rules import SPEED, Rule, rule_of
 from reports.statistics.answers import Answers
-from reports.statistics.certainty import exceeds, reach
-from reports.statistics.intervals import Part, Scores, Spread
+from reports.statistics.certainty import exceeds
+from reports.statistics.intervals import Part, Scores, Spread, reach
 from reports.statistics.losses import (
     answer_alike,
     is_identical,

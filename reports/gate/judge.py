@@ -28,8 +28,8 @@ from reports.gate.evidence import (
 from reports.gate.noise import Noise
 from reports.gate.rules import FALSE_ALARMS, FALSE_PASSES, Rule
 from reports.gate.samples import detectable, would_decide
-from reports.statistics.certainty import exceeds, is_known, reach
-from reports.statistics.intervals import Spread
+from reports.statistics.certainty import exceeds, is_known
+from reports.statistics.intervals import Spread, reach
 from reports.statistics.ties import holm
 
 

@@ -18,8 +18,7 @@ from pydantic import BaseModel, Field
 
 from reports.gate.kept import read_kept
 from reports.gate.lines import CLOSED, Line, Positive
-from reports.statistics.certainty import reach
-from reports.statistics.intervals import Part
+from reports.statistics.intervals import Part, reach
 from reports.statistics.losses import of_pairs, trimmed
 
 FEWEST_SESSIONS = 3

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -14,8 +13,8 @@ from reports.gate.evidence import Evidence
 from reports.gate.lines import Line
 from reports.gate.rules import FALSE_PASSES, POWER
 from reports.statistics.answers import MOST_ITEMS, Answers
-from reports.statistics.certainty import reach
-from reports.statistics.intervals import Part, Spread
+from reports.statistics.certainty import first
+from reports.statistics.intervals import Part, Spread, reach
 
 MOST_RUNS = 1000
 """More are not asked for."""
@@ -43,7 +42,7 @@ def runs_to_see(evidence: Evidence, level: float, loss: float) -> int | None:
         grown = (_grown(evidence, each, n, anew=True) for each in evidence.spreads)
         return evidence.margin + max(_visible(each.parts, level) for each in grown) <= loss
 
-    return _first(range(evidence.spread.n + 1, MOST_RUNS), sees)
+    return first(range(evidence.spread.n + 1, MOST_RUNS), sees)
 
 
 def runs_to_decide(evidence: Evidence, level: float, *, anew: bool) -> int | None:
@@ -71,7 +70,7 @@ def runs_to_decide(evidence: Evidence, level: float, *, anew: bool) -> int | Non
         passes = evidence.margin + visible <= limit and highest + evidence.shift < limit
         return passes or lowest > evidence.margin
 
-    return _first(range(evidence.spread.n + 1, most), decides)
+    return first(range(evidence.spread.n + 1, most), decides)
 
 
 def would_decide(evidence: Evidence, level: float) -> tuple[str, int | None, bool]:
@@ -90,12 +89,6 @@ def would_decide(evidence: Evidence, level: float) -> tuple[str, int | None, boo
     said = f"{needed} {unit} on both sides would decide"
     more = f": save the baseline again, with --runs {needed}"
     return (said + more if unit == "runs" else said), needed - have, True
-
-
-def _first(numbers: range, is_enough: Callable[[int], bool]) -> int | None:
-    """The first that is enough; all after it are."""
-    place = bisect_left(numbers, True, key=is_enough)
-    return numbers[place] if place < len(numbers) else None
 
 
 def _visible(parts: Sequence[Part], level: float) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta, binom
 
+from reports.statistics.certainty import first
 from reports.statistics.intervals import Items
 
 HALF = 0.5
@@ -115,9 +116,7 @@ class Answers:
             most = won * share + LUCK * math.sqrt(won * share)
             return least >= _convicting(math.ceil(most), level)
 
-        numbers = range(self.items + 1, MOST_ITEMS)
-        place = bisect_left(numbers, True, key=decides)
-        return numbers[place] if place < len(numbers) else None
+        return first(range(self.items + 1, MOST_ITEMS), decides)
 
     def _share(self, items: int | None) -> tuple[float, int]:
         return (1.0, self.items) if items is None else (items / self.items, items)

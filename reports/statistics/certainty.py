@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -20,11 +20,10 @@ LEVELS: list[float] = np.linspace(math.log(0.5), math.log(1e-12), 600).tolist()
 """Logarithms of the one-sided probabilities between which others are interpolated."""
 
 
-def reach(parts: Sequence[Part], probability: float) -> float:
-    """How far from the mean the one-sided bound lies that is passed with this probability."""
-    normal = _square(math.inf, probability)
-    squares = (part.squared(_square(part.freedom, probability), normal) for part in parts)
-    return math.sqrt(sum(squares))
+def first(numbers: range, is_enough: Callable[[int], bool]) -> int | None:
+    """The first number that is enough, as all after it are; None if none is."""
+    place = bisect_left(numbers, True, key=is_enough)
+    return numbers[place] if place < len(numbers) else None
 
 
 def is_known(parts: Sequence[Part]) -> bool:
@@ -58,11 +57,6 @@ def beyond(parts: Sequence[Part], lead: float) -> float:
     low, high = reaches(above - 1), reaches(above)
     share = (lead - low) / (high - low)
     return math.exp(LEVELS[above - 1] + share * (LEVELS[above] - LEVELS[above - 1]))
-
-
-@lru_cache(maxsize=4096)
-def _square(freedom: float, probability: float) -> float:
-    return float(stdtrit(freedom, probability)) ** 2
 
 
 @lru_cache(maxsize=1024)

@@ -77,8 +77,7 @@ class Spread:
         where there is one part (Banerjee, Sankhya 22, 1960). Satterthwaite's approximation covered
         0.93 where three seeds differed much, this 0.95 to 0.98.
         """
-        normal = _square(math.inf)
-        half = math.sqrt(sum(part.squared(_square(part.freedom), normal) for part in self.parts))
+        half = reach(self.parts, (1 - CONFIDENCE) / 2)
         # Items that all score alike, up to rounding, have no variance, and are no certainty.
         is_known = self.parts and (self.items is None or half > ROUNDING)
         return Estimate(
@@ -256,7 +255,14 @@ def gain(candidate: Scores, reference: Scores, better: Better) -> Estimate | Non
     return found.estimate if found else None
 
 
-@lru_cache(maxsize=1024)
-def _square(freedom: float) -> float:
-    """Of the two-sided quantile."""
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) ** 2
+def reach(parts: Sequence[Part], probability: float) -> float:
+    """How far from the mean the one-sided bound lies that is passed with this probability."""
+    normal = _square(math.inf, probability)
+    squares = (part.squared(_square(part.freedom, probability), normal) for part in parts)
+    return math.sqrt(sum(squares))
+
+
+@lru_cache(maxsize=4096)
+def _square(freedom: float, probability: float) -> float:
+    """Of the quantile."""
+    return float(stdtrit(freedom, probability)) ** 2

@@ -349,7 +349,7 @@ def _counts(each: Shown) -> dict[str, int]:
     runs = each.side.runs
     return {
         "ok": sum(bool(run.records) for run in runs),
-        "failed": sum(bool(run.found) and not run.records for run in runs),
+        "failed": sum(run.is_failed for run in runs),
         "not run": sum(not run.found for run in runs),
     }
 

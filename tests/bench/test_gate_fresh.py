@@ -9,7 +9,7 @@ import pytest
 from bench.environment import facts
 from bench.gate import fresh
 from bench.gate.fresh import free_repeats, measure
-from bench.plan import Plan, plan, read_plan
+from bench.plan import Plan, plan, read_plan, read_run_name
 from bench.runner import run_plan
 from bench.stages.outcome import describe
 from bench.store import Store
@@ -27,8 +27,7 @@ class Code:
     def run(self, results: Path, plan_name: str, run: str, log: Path) -> int:
         """Leave a record with the base that the run was given."""
         store = Store.open(results)
-        digest, *numbers = run.split(".")
-        repeat, base = (*map(int, numbers), 0, 0)[:2]
+        digest, repeat, base = read_run_name(run)
         stages = read_plan(store.read_plan(plan_name)).stages
         stage = next(each for each in stages if each.digest == digest)
         record = describe(stage, "ok", None, {"base": base}, repeat=repeat)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from scipy.stats import t as student_t
 
-from reports.statistics.certainty import exceeds, reach
-from reports.statistics.intervals import Part, Spread
+from reports.statistics.certainty import exceeds
+from reports.statistics.intervals import Part, Spread, reach
 
 
 def spread(mean: float, *parts: Part) -> Spread:
