@@ -264,8 +264,8 @@ def ab(
     """Run a base revision and the code that is here in turn, and judge the one against the other.
 
     Works on noisy and shared machines: what the machine does meanwhile is done to both. Each side
-    has a worktree and an environment of its own. Six pairs of runs for every line, then many fresh
-    ones for those that do not pass.
+    has a worktree and an environment of its own. Eight pairs of runs for every line, then many
+    fresh ones for those that do not pass.
     """
     from bench.gate.arms import arms
     from bench.gate.turns import compare_arms

@@ -21,8 +21,8 @@ from reports.statistics.certainty import exceeds, is_known
 from reports.statistics.intervals import Better
 from reports.statistics.losses import of_pairs
 
-FIRST_PAIRS = 6
-"""Of every line."""
+FIRST_PAIRS = 8
+"""Of every line. Six cost 1.2 to 2.2 times as many pairs in all: so few leave more lines open."""
 FEWEST_PAIRS = 20
 """Fresh ones of a suspicious line."""
 SUSPICIOUS = 0.10

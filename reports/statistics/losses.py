@@ -26,8 +26,12 @@ from reports.statistics.intervals import (
 
 TRIMMED = 0.2
 """Share of the runs that is cut off at either end."""
-FEWEST_TRIMMED = 6
+FEWEST_TRIMMED = 8
 """With fewer runs nothing is cut off: too little would be left to know their spread by."""
+FREEDOM = 0.79
+"""Of normal values the Winsorised variance is as uncertain as one with this share of h - 1 degrees
+of freedom (simulated: 0.79 to 0.87 for 8 to 150 values). With h - 1, as is usual, a bound that
+holds in 1,999 of 2,000 cases failed 1.4 to 1.6 times as often."""
 
 
 def of_pairs(pairs: Sequence[tuple[float, float]], better: Better) -> Spread:
@@ -58,11 +62,11 @@ def of_runs(baseline: Sequence[float], candidate: Sequence[float], better: Bette
 def trimmed(values: Sequence[float]) -> Spread:
     """The trimmed mean with its Winsorised variance.
 
-    Its variance is s_w^2 / ((1 - 2 g)^2 n) with h - 1 degrees of freedom, g the share cut off at
-    either end and h what is left of n (Tukey and McLaughlin 1963).
+    Its variance is s_w^2 / ((1 - 2 g)^2 n) with FREEDOM (h - 1) degrees of freedom, g the share cut
+    off at either end and h what is left of n (Tukey and McLaughlin 1963).
 
-    >>> trimmed([1.0, 2.0, 3.0, 4.0, 5.0, 90.0]).mean
-    3.5
+    >>> trimmed([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 90.0]).mean
+    4.5
     """
     n = len(values)
     if n < FEWEST_TRIMMED:
@@ -73,7 +77,8 @@ def trimmed(values: Sequence[float]) -> Spread:
     drawn_in = np.clip(runs, kept[0], kept[-1])
     # (n - 1) s_w^2 / (h (h - 1)): the same, exact where the share is no whole number of runs.
     variance = float(drawn_in.var(ddof=1)) * (n - 1) / (len(kept) * (len(kept) - 1))
-    return Spread(mean=float(kept.mean()), parts=(Part(variance, len(kept) - 1),), n=n)
+    part = Part(variance, FREEDOM * (len(kept) - 1))
+    return Spread(mean=float(kept.mean()), parts=(part,), n=n)
 
 
 def loss_of(baseline: Scores, candidate: Scores, better: Better) -> Spread | None:

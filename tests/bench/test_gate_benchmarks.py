@@ -50,13 +50,15 @@ def measure(folder: Path, target: Path, turns: int, pace: float) -> None:
     """One run in a process of its own, untouched by this checkout's settings."""
     target.parent.mkdir(exist_ok=True)
     own = {"TURNS": str(turns), "PACE": str(pace), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    # pytest-benchmark measures nothing where it takes itself for a worker of xdist.
+    inherited = {name: each for name, each in os.environ.items() if "XDIST" not in name}
     subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
             *("-p", "pytest_benchmark.plugin", "bench_busy.py", f"--benchmark-json={target}"),
         ],
         cwd=folder,
-        env={**os.environ, **own},
+        env={**inherited, **own},
         check=True,
         capture_output=True,
     )

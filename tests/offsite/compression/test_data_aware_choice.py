@@ -41,10 +41,10 @@ class Turn(nn.Module):
         self.angle = math.radians(degrees)
 
     def forward(self, hidden: Tensor, *_: object, **__: object) -> Tensor:
-        """Longer, too: a cosine must not see it."""
+        """Longer, too: a cosine must not see that. A power of two, so that it rounds alike."""
         sine, cosine = math.sin(self.angle), math.cos(self.angle)
         turned = torch.tensor([[cosine, sine], [-sine, cosine]], dtype=hidden.dtype)
-        return torch.cat([hidden[..., :2] @ turned, hidden[..., 2:] * 0], -1) * 3
+        return torch.cat([hidden[..., :2] @ turned, hidden[..., 2:] * 0], -1) * 4
 
 
 def turning(*degrees: float, scattered: tuple[int, ...] = ()) -> Sandwich:
@@ -66,11 +66,20 @@ def test_block_influence_is_one_minus_the_cosine():
 
 
 def test_block_influence_keeps_the_blocks_that_turn_most():
-    """In the order of the model, and of equal ones the first."""
-    sandwich = turning(60, 10, 180, 60)
+    """In the order of the model."""
+    assert kept_by_influence(turning(61, 10, 180, 60)) == (0, 2)
+
+
+def test_of_blocks_that_turn_as_much_the_first_are_kept():
+    """Blocks that turn all states round have the same influence to the last bit."""
+    assert kept_by_influence(turning(180, 180, 180, 10)) == (0, 1)
+
+
+def kept_by_influence(sandwich: Sandwich) -> tuple[int, ...]:
+    """Which blocks `block_influence` keeps."""
     corpora = {"tiny": tiny_corpus("llama")}
     emulator = compress(sandwich, [("block_influence", METHODS["block_influence"])], corpora)
-    assert emulator.layer_map == (0, 2)
+    return emulator.layer_map
 
 
 def test_the_run_that_turns_least_together_goes():

@@ -37,7 +37,7 @@ def first(loss: float, spread: float, seed: int = 0, line: Line = SPEED):
 
 
 def test_a_steady_line_passes_at_once():
-    """Six pairs that agree rule out 5 %."""
+    """Eight pairs that agree rule out 5 %."""
     given = first(0.0, 0.002)
     assert pairs_to_make(given, len(given)) == {}
     assert [each.word for each in verdicts(given, {})] == ["PASS"]

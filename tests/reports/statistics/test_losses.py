@@ -47,14 +47,22 @@ def test_one_wild_run_moves_little():
 
 
 def test_trimmed_mean_has_the_error_of_yuens_test():
-    """Two such samples differ as scipy's trimmed test says, with its degrees of freedom."""
+    """Two such samples differ by as many standard errors as scipy's trimmed test says."""
     draw = np.random.default_rng(0)
     one, other = draw.normal(0, 1, 10), draw.normal(1, 1, 10)
     sides = trimmed(list(one)), trimmed(list(other))
     error = math.sqrt(sum(side.parts[0].variance for side in sides))
     expected = ttest_ind(one, other, equal_var=False, trim=0.2).statistic
     assert (sides[0].mean - sides[1].mean) / error == pytest.approx(expected)
-    assert sides[0].parts[0].freedom == 5
+
+
+@pytest.mark.parametrize("runs", [10, 20, 60])
+def test_a_trimmed_spread_is_known_as_well_as_it_says(runs: int):
+    """A variance with f degrees of freedom varies by 2 / f of its square."""
+    found = [trimmed(each).parts[0] for each in np.random.default_rng(0).normal(size=(6000, runs))]
+    variances = np.array([part.variance for part in found])
+    worth = 2 * variances.mean() ** 2 / variances.var()
+    assert worth == pytest.approx(found[0].freedom, rel=0.08)
 
 
 def test_few_runs_are_not_trimmed():
