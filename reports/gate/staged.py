@@ -1,7 +1,7 @@
 """Base and candidate in turn: a few pairs for every line, many fresh ones for the suspicious.
 
 Only the fresh pairs decide: those that raised the suspicion were chosen for looking bad. How many
-are made follows from how far apart the first ones were and then, as six say little of that, from
+are made follows from how far apart the first ones were and then, as these say little of that, from
 how far apart the fresh ones are; whether these look good or bad has no part in it.
 """
 

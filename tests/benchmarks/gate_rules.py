@@ -314,7 +314,7 @@ def asv(factor: float) -> Slower:
 
 
 def ab(source: Source, loss: float) -> list[Verdict]:
-    """Eight pairs of every line, then fresh ones where they are asked for."""
+    """A few pairs of every line, then fresh ones where they are asked for."""
 
     def more(line: Line, count: int) -> list[tuple[float, float]]:
         pairs = source.pairs(count, loss if line == NAMED[0] else 0.0)
@@ -359,7 +359,7 @@ def _measured(seconds: Seconds) -> Baseline:
 
 NAMED = [SPEED.model_copy(update={"task": str(number)}) for number in range(LINES)]
 
-AB = Ours(name="ours: ab", sample="8 pairs, then as asked", verdicts=ab)
+AB = Ours(name="ours: ab", sample=f"{FIRST_PAIRS} pairs, then as asked", verdicts=ab)
 
 RULES: tuple[Rule, ...] = (
     Theirs(name="torchbench 7 %", runs=1, values=STEPS, whole=1, slower=torchbench),

@@ -67,27 +67,24 @@ def test_block_influence_is_one_minus_the_cosine():
 
 def test_block_influence_keeps_the_blocks_that_turn_most():
     """In the order of the model."""
-    assert kept_by_influence(turning(61, 10, 180, 60)) == (0, 2)
+    assert kept("block_influence", turning(61, 10, 180, 60)) == (0, 2)
 
 
 def test_of_blocks_that_turn_as_much_the_first_are_kept():
     """Blocks that turn all states round have the same influence to the last bit."""
-    assert kept_by_influence(turning(180, 180, 180, 10)) == (0, 1)
+    assert kept("block_influence", turning(180, 180, 180, 10)) == (0, 1)
 
 
-def kept_by_influence(sandwich: Sandwich) -> tuple[int, ...]:
-    """Which blocks `block_influence` keeps."""
+def kept(method: str, sandwich: Sandwich) -> tuple[int, ...]:
+    """Which blocks a method keeps."""
     corpora = {"tiny": tiny_corpus("llama")}
-    emulator = compress(sandwich, [("block_influence", METHODS["block_influence"])], corpora)
-    return emulator.layer_map
+    return compress(sandwich, [(method, METHODS[method])], corpora).layer_map
 
 
 def test_the_run_that_turns_least_together_goes():
     """90 degrees there and back again are nothing, though each block alone turns most."""
     sandwich = turning(90, -90, 20, 30)
-    corpora = {"tiny": tiny_corpus("llama")}
-    emulator = compress(sandwich, [("angular", METHODS["angular"])], corpora)
-    assert emulator.layer_map == (2, 3)
+    assert kept("angular", sandwich) == (2, 3)
     found = run_distances(whole(sandwich), METHODS["angular"], calibration(sandwich, "llama"))
     assert found == pytest.approx([0, 70 / 180, 50 / 180], abs=1e-6)
 
